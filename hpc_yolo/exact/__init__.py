@@ -1,0 +1,1 @@
+"""Exact training: the only place that imports ultralytics."""

@@ -1,0 +1,101 @@
+"""Owns the dataloader that starts anywhere: positioned batches, counting from the right batch, workers deaf to warnings."""
+
+from __future__ import annotations
+
+import builtins
+import ctypes
+import signal
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from torch.utils.data import RandomSampler, SequentialSampler
+
+from hpc_yolo.errors import ConfigError
+from hpc_yolo.exact.dataset import make_positioned
+from hpc_yolo.exact.order import DataOrder, PositionedBatches
+
+_WARNINGS = (signal.SIGUSR1, signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1
+
+
+class WorkerInit:
+    """Runs first in each worker: upstream's own initialisation, then a tie to the trainer's life."""
+
+    def __init__(self, upstream: Any) -> None:
+        self._upstream = upstream
+
+    def __call__(self, worker: int) -> None:
+        if self._upstream is not None:
+            self._upstream(worker)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def make_quiet(loader: Any) -> None:
+    """Protect a loader's workers, in place; its data stay as they are (for validation)."""
+    loader.worker_init_fn = WorkerInit(loader.worker_init_fn)
+    object.__setattr__(loader, "__class__", _quiet(type(loader)))
+
+
+def make_exact(loader: Any, *, seed: int, streams: int) -> PositionedBatches:
+    """Turn a training loader into one whose content is a function of position, in place.
+
+    Raises:
+        ConfigError: its sampler is neither random nor sequential, so the order cannot be known.
+    """
+    dataset = loader.dataset
+    if not isinstance(loader.sampler, RandomSampler | SequentialSampler):
+        raise ConfigError(
+            f"exact training does not know the order of {type(loader.sampler).__name__}; "
+            "please report the options that led here."
+        )
+    order = DataOrder(
+        len(dataset),
+        loader.batch_size,
+        seed=seed,
+        shuffle=isinstance(loader.sampler, RandomSampler),
+        drop_last=loader.drop_last,
+        streams=streams,
+        window=max(dataset.max_buffer_length, 1),
+    )
+    batches = PositionedBatches(order)
+    make_positioned(dataset, order, seed)
+    object.__setattr__(loader, "batch_sampler", batches)  # DataLoader forbids the plain assignment
+    make_quiet(loader)
+    return batches
+
+
+def positioned_enumerate(iterable: Any, start: int = 0) -> Iterator[tuple[int, Any]]:
+    """Takes the place of `enumerate` in ultralytics' trainer module: a training loader is counted from its position.
+
+    That one change puts the batch index, the warm-up, the running loss and the plots right after a resume in mid-epoch.
+    """
+    batches = getattr(iterable, "batch_sampler", None)
+    if not isinstance(batches, PositionedBatches):
+        return builtins.enumerate(iterable, start)
+    return _from_position(iterable, batches)
+
+
+def _from_position(loader: Any, batches: PositionedBatches) -> Iterator[tuple[int, Any]]:
+    items = iter(loader)
+    for index in range(batches.first, len(batches)):
+        yield index, next(items)
+
+
+@cache
+def _quiet(base: type) -> type:
+    class Quiet(base):  # one base only: see dataset.py
+        """Bears its workers with the scheduler's warnings blocked.
+
+        Slurm signals every process of a job step; a worker that dies of it fails the trainer in the middle of its save.
+        """
+
+        def _get_iterator(self) -> Any:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _WARNINGS)
+            try:
+                return super()._get_iterator()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    Quiet.__name__ = f"Quiet{base.__name__}"
+    return Quiet

@@ -1,0 +1,153 @@
+"""Owns what the resumable state of an ultralytics trainer is: taken out as tensors and plain values, and put back.
+
+Left out on purpose: random generators and the loader's position (functions of the step, see order.py and keys.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from ultralytics.utils.torch_utils import unwrap_model
+
+#: Arguments that ultralytics settles while it starts (`auto` optimizer, automatic batch size): another attempt must not
+#: settle them anew.
+SETTLED_ARGS = ("batch", "optimizer", "lr0", "warmup_bias_lr")
+
+_ATTRIBUTES = ("best_fitness", "fitness", "metrics", "nan_recovery_attempts")
+
+
+def capture_tensors(trainer: Any) -> dict[str, Tensor]:
+    """Copy every tensor of the state to the CPU; nothing in the result shares memory with the trainer.
+
+    Names: `model/<key>`, `ema/<key>`, `optimizer/<parameter index>/<key>`, `grad/<parameter>` (only while gradients are
+    being accumulated), `loss/<...>`.
+    """
+    found: dict[str, Tensor] = {}
+    for key, value in unwrap_model(trainer.model).state_dict().items():
+        found[f"model/{key}"] = value
+    for key, value in trainer.ema.ema.state_dict().items():
+        found[f"ema/{key}"] = value
+    for index, entries in trainer.optimizer.state_dict()["state"].items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor):
+                found[f"optimizer/{index}/{key}"] = value
+    for name, parameter in unwrap_model(trainer.model).named_parameters():
+        if parameter.grad is not None:
+            found[f"grad/{name}"] = parameter.grad
+    if trainer.loss is not None:
+        found["loss/loss"] = trainer.loss
+        found.update({f"loss/items/{k}": v for k, v in trainer.loss_items.items()})
+    if trainer.tloss is not None:
+        found.update({f"loss/mean/{k}": v for k, v in trainer.tloss.items()})
+    return {name: _own(value) for name, value in found.items()}
+
+
+def capture_plain(trainer: Any) -> dict[str, Any]:
+    """Everything of the state that is no tensor, as JSON-ready values."""
+    optimizer = trainer.optimizer.state_dict()
+    scalars = {
+        str(index): {k: v for k, v in entries.items() if not isinstance(v, Tensor)}
+        for index, entries in optimizer["state"].items()
+    }
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer["param_groups"]]
+    return {
+        **{name: _plain(getattr(trainer, name)) for name in _ATTRIBUTES},
+        "ema_updates": trainer.ema.updates,
+        "optimizer_scalars": scalars,
+        "optimizer_groups": _plain(groups),
+        "scaler": _plain(trainer.scaler.state_dict()),
+        "stopper": _plain(vars(trainer.stopper)),
+        "criterion": _criterion_counters(unwrap_model(trainer.model).criterion),
+        "loss_names": list(trainer.loss_names),
+        "amp": bool(trainer.amp),
+        "args": {name: _plain(getattr(trainer.args, name)) for name in SETTLED_ARGS},
+        "results_csv": trainer.csv.read_text(encoding="utf-8") if trainer.csv.exists() else None,
+    }
+
+
+def restore(trainer: Any, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+    """Put a captured state into a trainer whose model, optimizer and EMA are built, but have not trained."""
+    model = unwrap_model(trainer.model)
+    model.load_state_dict(_group(tensors, "model/"))
+    trainer.ema.ema.load_state_dict(_group(tensors, "ema/"))
+    trainer.ema.updates = plain["ema_updates"]
+    _restore_optimizer(trainer.optimizer, tensors, plain)
+    if plain["scaler"]:
+        trainer.scaler.load_state_dict(plain["scaler"])
+    vars(trainer.stopper).update(plain["stopper"])
+    if plain["criterion"] is not None:
+        model.criterion = model.init_criterion()
+        vars(model.criterion).update(plain["criterion"])
+    for name in _ATTRIBUTES:
+        setattr(trainer, name, plain[name])
+    trainer.loss_names = tuple(plain["loss_names"])
+    if "loss/loss" in tensors:
+        trainer.loss = tensors["loss/loss"].to(trainer.device)
+        trainer.loss_items = _to(_group(tensors, "loss/items/"), trainer.device)
+    if plain["results_csv"] is None:
+        trainer.csv.unlink(missing_ok=True)
+    else:
+        trainer.csv.write_text(plain["results_csv"], encoding="utf-8")
+
+
+def restore_gradients(trainer: Any, tensors: dict[str, Tensor]) -> None:
+    """Put back what was accumulated since the last step; upstream zeroes the gradients after `resume_training`."""
+    parameters = dict(unwrap_model(trainer.model).named_parameters())
+    for name, value in _group(tensors, "grad/").items():
+        parameters[name].grad = value.to(trainer.device)
+
+
+def running_loss(trainer: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """The epoch's mean loss so far (`tloss`), which the loop sets to None at the start of an epoch."""
+    return _to(_group(tensors, "loss/mean/"), trainer.device) or None
+
+
+def restore_learning_rates(optimizer: Any, plain: dict[str, Any]) -> None:
+    for group, saved in zip(optimizer.param_groups, plain["optimizer_groups"], strict=True):
+        group["lr"] = saved["lr"]
+        if "momentum" in saved:
+            group["momentum"] = saved["momentum"]
+
+
+def _restore_optimizer(optimizer: Any, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+    current = optimizer.state_dict()
+    groups = []
+    for group, saved in zip(current["param_groups"], plain["optimizer_groups"], strict=True):
+        # JSON has no tuples (Adam's betas); `fused` follows the device that runs now
+        values = {k: tuple(v) if isinstance(group.get(k), tuple) else v for k, v in saved.items() if k != "fused"}
+        groups.append({**group, **values})
+    state: dict[int, dict[str, Any]] = {int(i): dict(entries) for i, entries in plain["optimizer_scalars"].items()}
+    for name, value in _group(tensors, "optimizer/").items():
+        index, _, key = name.partition("/")
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _criterion_counters(criterion: Any) -> dict[str, float] | None:
+    """The loss function's own counters (YOLO26 shifts its weights by them); None before the first loss was computed."""
+    if criterion is None:
+        return None
+    return {k: v for k, v in vars(criterion).items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def _group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _to(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: value.to(device) for name, value in tensors.items()}
+
+
+def _own(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", copy=True).contiguous()
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and arrays of one number become Python numbers; containers are walked."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value.item() if hasattr(value, "item") else value

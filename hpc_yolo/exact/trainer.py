@@ -1,0 +1,252 @@
+"""Owns exact resume over ultralytics' own training loop: a mixin that overrides its seams and copies none of it.
+
+The loop stays upstream's. What it would remember between batches is a function of the position here (order.py, keys.py),
+and the rest is captured and restored (state.py). Upstream's lines that this leans on are listed in upstream.py.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils.checks import check_amp
+
+from hpc_yolo.events import Kind
+from hpc_yolo.exact import state, upstream
+from hpc_yolo.exact.cadence import steps_in
+from hpc_yolo.exact.keys import key, seed_all
+from hpc_yolo.exact.loader import make_exact, make_quiet
+from hpc_yolo.exact.session import Session
+from hpc_yolo.exact.stop import StopTraining
+from hpc_yolo.snapshot.format import Position, Snapshot
+from hpc_yolo.types import Phase
+
+# What a key is for; apart from each other and from the slots of samples.
+_STEP, _VALIDATION, _FINAL = -1, -2, -3
+
+
+class ExactMixin:
+    """Put before an ultralytics trainer class. `session.resumed` is where it goes on from, or None for a fresh start.
+
+    Safe points are the ends of batches and the gaps between validation batches: there the state is saved, and a stop
+    request is obeyed by raising StopTraining. Accumulated gradients are part of the state, so a stop need not wait for the
+    next optimizer step.
+    """
+
+    def __init__(self, *, session: Session, overrides: dict[str, Any], cpu_threads: int, streams: int) -> None:
+        self._session = session
+        self._resumed = session.resumed  # until the first batch (or the end of the epoch) has taken over what it holds
+        self._cpu_threads, self._streams = cpu_threads, streams
+        self._nominal_accumulate = 1
+        self._in_batch = False
+        self._last_opt_step = -1
+        self._step = 0  # optimizer steps done
+        self._batch = 0  # batches done in this epoch
+        self._loader_epoch = 0  # where a running loader goes on by itself
+        self._is_final = False
+        self._seconds_before = 0.0
+        workers = overrides.get("workers")
+        super().__init__(overrides=overrides)
+        if workers is not None:
+            self.args.workers = workers  # upstream sets 0 on the CPU
+        torch.set_num_threads(cpu_threads)  # upstream follows the machine; 1 and 2 threads give different bits
+        self.wdir = upstream.AtomicPath(self.wdir)
+        self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
+        self.add_callback("on_val_batch_end", self._after_validation_batch)
+        if self._resumed is not None:
+            vars(self.args).update(self._resumed.plain["args"])
+            self.batch_size = self.args.batch
+        upstream.patch(self._decide_amp)
+
+    # --- seams of the loop -------------------------------------------------------------------------------------------
+
+    @property
+    def accumulate(self) -> int:
+        """Batches a step. Reads 0 inside a batch, so that upstream calls `optimizer_step` every time and we decide."""
+        return 0 if self._in_batch else self._nominal_accumulate
+
+    @accumulate.setter
+    def accumulate(self, value: int) -> None:
+        self._nominal_accumulate = value
+
+    def optimizer_step(self) -> None:
+        self._in_batch = False
+        ni = self._batch + len(self.train_loader) * self.epoch
+        if ni - self._last_opt_step >= self._nominal_accumulate:
+            super().optimizer_step()
+            self._last_opt_step = ni
+            self._step += 1
+
+    def run_callbacks(self, event: str) -> None:
+        super().run_callbacks(event)
+        ours = getattr(self, f"_at_{event}", None)
+        if ours is not None:
+            ours()
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
+        if mode == "train":
+            self._batches = make_exact(loader, seed=self.args.seed, streams=self._streams)
+        else:
+            make_quiet(loader)
+        return loader
+
+    def _build_train_pipeline(self) -> None:
+        self._in_batch = False
+        self._last_opt_step = -1  # upstream builds it again when memory ran out, and then counts anew
+        super()._build_train_pipeline()
+
+    def auto_batch(self, *args: Any, **kwargs: Any) -> int:
+        if self._resumed is not None:
+            return int(self._resumed.plain["args"]["batch"])
+        return int(super().auto_batch(*args, **kwargs))
+
+    def _decide_amp(self, model: Any) -> bool:
+        if self._resumed is not None:
+            return bool(self._resumed.plain["amp"])
+        return bool(check_amp(model))
+
+    def resume_training(self, ckpt: Any) -> None:
+        super().resume_training(ckpt)
+        if self._resumed is None:
+            return
+        state.restore(self, self._resumed.tensors, self._resumed.plain)
+        position = self._resumed.position
+        self.start_epoch, self._batch, self._step = position.epoch, position.batch, position.step
+        self._last_opt_step = self._resumed.plain["last_opt_step"]
+        self._seconds_before = self._resumed.plain["seconds"]
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        is_redone = bool(super()._handle_nan_recovery(epoch))
+        if is_redone:
+            self._last_opt_step = -1
+        return is_redone
+
+    def validate(self) -> Any:
+        seed_all(key(self.args.seed, self.epoch, 0, _VALIDATION, self.nan_recovery_attempts), self.device)
+        return super().validate()
+
+    def save_model(self) -> bool:
+        self._session.check_fence()
+        return bool(super().save_model())
+
+    def final_eval(self) -> None:
+        self._is_final = True
+        self._note(Phase.FINAL)
+        seed_all(key(self.args.seed, self.epoch, 0, _FINAL), self.device)
+        super().final_eval()
+
+    # --- what happens at upstream's events ---------------------------------------------------------------------------
+
+    def _at_on_pretrain_routine_end(self) -> None:
+        if self._session.stop.is_set:
+            raise StopTraining
+
+    def _at_on_train_start(self) -> None:
+        self.train_time_start = time.time() - self._seconds_before
+        record, nb = self._session.heart.record, len(self.train_loader)
+        record.epochs, record.batches = self.epochs, nb
+        record.steps_total = steps_in(nb * self.epochs, self._get_warmup_iterations(nb), self._nominal_accumulate)
+
+    def _at_on_train_epoch_start(self) -> None:
+        """Put the loader where this epoch begins: at batch 0, or in its middle in the first epoch after a resume."""
+        self._session.drain()  # no writer may be at work while workers are forked
+        self.start_epoch = 0  # upstream treats its first epoch differently; a resumed one is not the first
+        resumed = self._resumed
+        self._batch = resumed.position.batch if resumed else 0
+        if self.train_loader.iterator is not None and self._loader_epoch != self.epoch:
+            self.train_loader.reset()  # an epoch is redone (NaN recovery): the running loader is past it
+        self._batches.restart_at(self.epoch, self._batch, self.nan_recovery_attempts)
+        self._loader_epoch = self.epoch + 1
+        if resumed:
+            state.restore_gradients(self, resumed.tensors)
+        self._note(Phase.TRAIN)
+
+    def _at_on_train_batch_start(self) -> None:
+        resumed = self._resumed
+        if self._session.stop.is_set:  # it came after the last batch ended: in validation's tail, or before the first batch
+            self._leave(save=resumed is None and (self._step > 0 or self._batch > 0 or self.epoch > 0))
+        if resumed:
+            self.tloss = state.running_loss(self, resumed.tensors)
+            self._resumed = None
+        seed_all(key(self.args.seed, self.epoch, self._batch, _STEP, self.nan_recovery_attempts), self.device)
+        self._in_batch = True
+
+    def _at_on_train_batch_end(self) -> None:
+        self._batch += 1
+        is_last = self._batch == len(self.train_loader)
+        self._note(Phase.VALIDATE if is_last else Phase.TRAIN)
+        self._session.check_fence()
+        if self._session.stop.is_set:
+            self._leave(save=True)
+        if is_last or self._session.interval.is_due():
+            self._save("epoch" if is_last else "interval")
+
+    def _at_on_train_epoch_end(self) -> None:
+        resumed = self._resumed
+        if resumed:  # stopped in validation: no batch was left, so nothing has set again what the last batches had set
+            state.restore_learning_rates(self.optimizer, resumed.plain)
+            self.lr = {f"lr/pg{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
+            self.tloss = state.running_loss(self, resumed.tensors)
+            self._resumed = None
+        self._note(Phase.VALIDATE)
+
+    def _after_validation_batch(self, _validator: Any) -> None:
+        self._session.check_fence()
+        if self._session.stop.is_set:  # nothing has changed since the snapshot at the end of the epoch
+            self._leave(save=False)
+
+    def _at_on_fit_epoch_end(self) -> None:
+        if self._is_final:
+            return
+        metrics = {k: float(v) for k, v in (self.metrics or {}).items()}
+        fitness = None if self.fitness is None else float(self.fitness)
+        self._session.ledger.append(
+            Kind.EPOCH_ENDED, epoch=self.epoch, step=self._step, metrics=metrics, fitness=fitness
+        )
+        self._note(Phase.VALIDATE, metric=fitness)
+
+    def _at_on_train_end(self) -> None:
+        self._save("done", Phase.DONE)
+        self._session.drain()
+        self._note(Phase.DONE)
+
+    # --- saving and leaving ------------------------------------------------------------------------------------------
+
+    def _leave(self, *, save: bool) -> None:
+        if save:
+            self._save("stop")
+        self._session.drain()
+        raise StopTraining
+
+    def _save(self, cause: str, phase: Phase | None = None) -> None:
+        plain = {
+            **state.capture_plain(self),
+            "last_opt_step": self._last_opt_step,
+            "seconds": round(time.time() - self.train_time_start, 3),
+            "environment": self._session.environment,
+        }
+        snapshot = Snapshot(
+            position=self._position(phase),
+            config_hash=self._session.config_hash,
+            tensors=state.capture_tensors(self),
+            plain=plain,
+        )
+        self._session.save(snapshot, cause)
+
+    def _position(self, phase: Phase | None = None) -> Position:
+        if phase is None:
+            phase = Phase.VALIDATE if self._batch == len(self.train_loader) else Phase.TRAIN
+        return Position(step=self._step, epoch=self.epoch, batch=self._batch, phase=phase)
+
+    def _note(self, phase: Phase, metric: float | None = None) -> None:
+        loss = None
+        if self.device.type == "cpu" and self.tloss is not None:  # on a GPU reading it would wait for the device
+            loss = round(float(sum(v.sum() for v in self.tloss.values())), 5)
+        self._session.note_position(self._position(phase), loss=loss, metric=metric)
+
+
+class ExactDetectionTrainer(ExactMixin, DetectionTrainer):  # type: ignore[misc]
+    """Detection, exactly resumable."""
