@@ -1,4 +1,4 @@
-"""Owns reading snapshots without torch: names, header and raw bytes of a safetensors file, by the standard library alone."""
+"""Owns reading snapshots without torch: names, header and raw bytes of a safetensors file; standard library alone."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def newest_file(folder: Path) -> Path | None:
 
 
 def newest_state(folder: Path) -> dict[str, Any] | None:
-    """The plain state of the newest snapshot, from its header alone, tensors unverified; None where there is none to read."""
+    """The plain state of the newest snapshot, from its header alone, tensors unverified; None where there is none."""
     path = newest_file(folder)
     try:
         if path is None:
@@ -87,7 +87,9 @@ def read_raw(path: Path) -> RawSnapshot:
         body = _body(metadata)
         _verify(body, tensors)
     except OSError as error:
-        raise StorageError(f"cannot read snapshot {path}: {error.strerror}. Check its owner and permissions.") from error
+        raise StorageError(
+            f"cannot read snapshot {path}: {error.strerror}. Check its owner and permissions."
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedSnapshotError(
             f"snapshot {path} is damaged ({error}). The next attempt puts it aside and goes on from the one before."

@@ -1,0 +1,1 @@
+"""Events -> dataclasses -> what a person reads. Never imports torch, hydra or ultralytics."""

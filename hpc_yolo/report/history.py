@@ -1,0 +1,111 @@
+"""Owns reading what a run has left behind (run.yaml, events, heartbeats) into plain values. Judges nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hpc_yolo.events import Event, Kind, read_events
+from hpc_yolo.heartbeat import STALE_AFTER_S, Beat, is_alive, process_start, read_beat
+from hpc_yolo.rundir import AttemptDir, RunDir
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times quicker, where PyYAML was built with it
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptHistory:
+    """One attempt as it lies on disk, and what is known of its processes."""
+
+    number: int
+    events: tuple[Event, ...]
+    beat: Beat | None
+    is_alive: bool
+    """Its worker lives, or the process that is about to start the worker."""
+    is_supervised: bool
+    """Its supervisor lives on this machine, so how the attempt ended is still to be told."""
+
+    def last(self, *kinds: Kind) -> Event | None:
+        """The newest event of these kinds."""
+        return next((event for event in reversed(self.events) if event.kind in kinds), None)
+
+    def first(self, kind: Kind) -> Event | None:
+        return next((event for event in self.events if event.kind is kind), None)
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """One run as it lies on disk. `trouble` says why run.yaml could not be read, where it could not."""
+
+    path: Path
+    id: str
+    name: str
+    epochs: int | None
+    attempts: tuple[AttemptHistory, ...]
+    trouble: str | None = None
+
+
+def read_history(run: RunDir, now: float | None = None) -> RunHistory:
+    """Everything that `status` is told from. A run.yaml that cannot be read is told of, not raised."""
+    at = time.time() if now is None else now
+    frozen, trouble = _read_run_yaml(run.run_yaml)
+    train = frozen.get("train")
+    epochs = train.get("epochs") if isinstance(train, dict) else None
+    return RunHistory(
+        path=run.path,
+        id=str(frozen.get("id") or run.path.resolve().name),
+        name=str(frozen.get("name") or ""),
+        epochs=epochs if isinstance(epochs, int) else None,
+        attempts=tuple(read_attempt(attempt, at) for attempt in run.attempts()),
+        trouble=trouble,
+    )
+
+
+def read_attempt(attempt: AttemptDir, now: float) -> AttemptHistory:
+    events = tuple(read_events(attempt.events))
+    beat = read_beat(attempt.heartbeat)
+    return AttemptHistory(
+        number=attempt.number,
+        events=events,
+        beat=beat,
+        is_alive=_is_young(attempt, now) if beat is None else is_alive(beat, now),
+        is_supervised=any(_is_living_supervisor(event) for event in events),
+    )
+
+
+def _read_run_yaml(path: Path) -> tuple[dict[str, Any], str | None]:
+    """The values, unchecked: whether the file was edited is for those to ask who are about to train by it."""
+    try:
+        values = yaml.load(path.read_bytes(), Loader=_Loader)
+    except OSError as error:
+        return {}, f"run.yaml cannot be read: {error.strerror}"
+    except (yaml.YAMLError, ValueError) as error:
+        return {}, f"run.yaml cannot be parsed: {' '.join(str(error).split())}"
+    return (values, None) if isinstance(values, dict) else ({}, "run.yaml does not hold the settings of a run")
+
+
+def _is_young(attempt: AttemptDir, now: float) -> bool:
+    """Claimed just now: the claimer is about to write the first heartbeat."""
+    try:
+        return now - attempt.path.stat().st_mtime < STALE_AFTER_S
+    except OSError:
+        return False
+
+
+def _is_living_supervisor(event: Event) -> bool:
+    if event.kind is not Kind.ATTEMPT_STARTED or event.fields.get("role") != "supervisor":
+        return False
+    if event.fields.get("host") != socket.gethostname():
+        return False
+    started = process_start(int(event.fields.get("pid") or 0))
+    return started is not None and _seconds_since_epoch(started) <= event.time + 1  # else the pid was given out anew
+
+
+def _seconds_since_epoch(ticks_since_boot: int) -> float:
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return booted + ticks_since_boot / os.sysconf("SC_CLK_TCK")
