@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 from hpc_yolo.errors import BusyError, StorageError
+from hpc_yolo.events import Kind, read_events
 from hpc_yolo.heartbeat import STALE_AFTER_S, Heart, is_alive, read_beat
 from hpc_yolo.rundir import AttemptDir, RunDir
 
@@ -67,6 +68,11 @@ def claim(run: RunDir, supersede: bool = False) -> AttemptDir:
     except OSError as error:
         raise StorageError(f"cannot write {attempt.path}: {error.strerror}. Check its owner, permissions and quota.") from error
     return attempt
+
+
+def is_done(run: RunDir) -> bool:
+    """Whether some attempt has completed the run."""
+    return any(event.kind is Kind.FINISHED for attempt in reversed(run.attempts()) for event in read_events(attempt.events))
 
 
 def is_newest(run: RunDir, attempt: AttemptDir) -> bool:

@@ -43,6 +43,11 @@ class AttemptDir:
         return self.path / "environment.json"
 
     @property
+    def data_yaml(self) -> Path:
+        """The frozen data set YAML, as a file for ultralytics to read."""
+        return self.path / "data.yaml"
+
+    @property
     def heartbeat(self) -> Path:
         return self.path / "heartbeat"
 

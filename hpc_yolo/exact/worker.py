@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from hpc_yolo.attempts import claim
 from hpc_yolo.config import Exact
 from hpc_yolo.errors import ConfigError, HpcYoloError, InexactError, StorageError
@@ -164,15 +166,18 @@ def _fit(task: _Task, session: Session) -> dict[str, float]:
 
     session.start_pulse()
     frozen = task.frozen
+    task.attempt.data_yaml.write_text(yaml.safe_dump(frozen.data, sort_keys=False), encoding="utf-8")
+    launch = {k: v for k, v in task.launch.train.items() if v is not None}
     trainer = ExactDetectionTrainer(
         session=session,
         overrides={
             **frozen.train,
-            **task.launch.train,
+            **launch,
+            "workers": _workers(task, session),
             "task": frozen.task,
             "mode": "train",
             "model": frozen.weights,
-            "data": frozen.data_yaml,
+            "data": str(task.attempt.data_yaml.resolve()),
             "project": str(task.run.path.resolve().parent),
             "name": task.run.path.resolve().name,
             "exist_ok": True,
@@ -182,6 +187,14 @@ def _fit(task: _Task, session: Session) -> dict[str, float]:
     )
     trainer.train()
     return {name: float(value) for name, value in trainer.metrics.items()}
+
+
+def _workers(task: _Task, session: Session) -> int:
+    """As many as asked for; by default as many as ultralytics would start: 8 beside a GPU, none on the CPU."""
+    asked = task.launch.train.get("workers")
+    if asked is not None:
+        return int(asked)
+    return 8 if session.environment["device"] == "cuda" else 0
 
 
 def _check_exactness(task: _Task, session: Session) -> None:

@@ -1,0 +1,136 @@
+"""Owns the frozen config of a run: run.yaml (what decides the weights, with a hash) and launch.yaml (what may change)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hpc_yolo.config import ClusterConfig, Exact, RetryConfig, SnapshotConfig
+from hpc_yolo.errors import ConfigError, StorageError
+from hpc_yolo.rundir import RunDir, write_text_atomic
+from hpc_yolo.types import RunId
+
+FORMAT = 1
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
+class FrozenRun:
+    """What decides the weights, resolved once. `train` holds every ultralytics argument but the owned and the launch ones."""
+
+    id: RunId
+    name: str
+    task: str
+    weights: str
+    weights_digest: str
+    data_yaml: str
+    data_digest: str
+    data: dict[str, Any]
+    """The data YAML's content, its `path` made absolute: editing the file never changes a queued run."""
+    train: dict[str, Any]
+    cpu_threads: int
+    streams: int
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over all of it but the name and the places: two runs of one hash end with the same bits."""
+        decides = {k: v for k, v in asdict(self).items() if k not in ("name", "weights", "data_yaml", "data")}
+        return hashlib.sha256(canonical(decides).encode()).hexdigest()
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
+class Launch:
+    """What one attempt is launched with. None of it changes a bit of the result."""
+
+    train: dict[str, Any]
+    exact: Exact
+    snapshot: SnapshotConfig
+    retry: RetryConfig
+    cluster: ClusterConfig
+
+
+def canonical(value: Any) -> str:
+    """One text for one value: JSON with sorted keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def run_text(frozen: FrozenRun) -> str:
+    values = {"format": FORMAT, **asdict(frozen), "hash": frozen.hash}
+    return yaml.safe_dump({**values, "seal": _seal(values)}, sort_keys=False)
+
+
+def launch_text(launch: Launch) -> str:
+    return yaml.safe_dump(_plain(asdict(launch)), sort_keys=False)
+
+
+def write_launch(run: RunDir, launch: Launch) -> None:
+    """Say what the next attempt is to be launched with."""
+    write_text_atomic(run.launch_yaml, launch_text(launch))
+
+
+def load_run(run: RunDir) -> FrozenRun:
+    """Read run.yaml.
+
+    Raises:
+        ConfigError: it is missing, unreadable, was edited, or comes from another release's format.
+        StorageError: it cannot be read.
+    """
+    values = _load(run.run_yaml, "RUN is a run's directory or id; `hpc-yolo status` lists them.")
+    if values.get("format") != FORMAT:
+        raise ConfigError(f"{run.run_yaml} has format {values.get('format')}, but this release reads {FORMAT}.")
+    seal = values.pop("seal", None)
+    if seal != _seal(values):
+        raise ConfigError(
+            f"{run.run_yaml} was edited after it was frozen. Undo the edit, or submit the changed config as a new run "
+            "with `hpc-yolo train`."
+        )
+    return FrozenRun(**{k: v for k, v in values.items() if k not in ("format", "hash")})
+
+
+def load_launch(path: Path) -> Launch:
+    """Read a launch.yaml.
+
+    Raises:
+        ConfigError: it is missing or holds something else.
+    """
+    values = _load(path, "Submit the run again with `hpc-yolo train` to write it anew.")
+    try:
+        return Launch(
+            train=dict(values["train"]),
+            exact=Exact(values["exact"]),
+            snapshot=SnapshotConfig(**values["snapshot"]),
+            retry=RetryConfig(**values["retry"]),
+            cluster=ClusterConfig(**values["cluster"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is not a launch config ({error}). Submit the run again with `hpc-yolo train`.") from error
+
+
+def _load(path: Path, next_move: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist. {next_move}") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}. Check its owner and permissions.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not readable as YAML ({' '.join(str(error).split())}). {next_move}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no mapping. {next_move}")
+    return values
+
+
+def _seal(values: dict[str, Any]) -> str:
+    """Tells an edited file from a whole one; no protection against intent."""
+    return hashlib.sha256(canonical(values).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value.value if isinstance(value, Enum) else value

@@ -1,0 +1,1 @@
+"""Config -> run: compose, resolve, freeze, launch. With supervise/, the layer under the command line."""

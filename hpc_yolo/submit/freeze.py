@@ -1,0 +1,114 @@
+"""Owns turning a composed config into a run on disk: resolved, hashed, and there all at once or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpc_yolo import train_args
+from hpc_yolo.attempts import occupant
+from hpc_yolo.config import Config
+from hpc_yolo.errors import BusyError, ConfigError, StorageError
+from hpc_yolo.frozen import FrozenRun, Launch, launch_text, load_run, run_text, write_launch
+from hpc_yolo.rundir import RunDir, fsync_dir
+from hpc_yolo.submit.identity import run_id
+from hpc_yolo.submit.resolve import resolve_data, resolve_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a submission asks for: the run's place, its frozen config, and what its next attempt is launched with."""
+
+    run: RunDir
+    frozen: FrozenRun
+    launch: Launch
+
+
+def plan(config: Config) -> Plan:
+    """Resolve a config. Writes nothing but a demonstration data set that is not there yet.
+
+    Raises:
+        ConfigError: a training argument is wrong.
+        DataError: the weights or the data set are not there.
+    """
+    train_args.check(config.train)
+    weights, weights_digest = resolve_weights(config.model.weights)
+    data = resolve_data(config.data, is_dry_run=config.dry_run)
+    decides = {k: v for k, v in config.train.items() if k not in train_args.LAUNCH}
+    frozen = FrozenRun(
+        id=run_id(
+            task=config.model.task,
+            weights_digest=weights_digest,
+            data_digest=data.digest,
+            train=decides,
+            train_defaults=train_args.defaults(),
+            cpu_threads=config.cluster.cpu_threads,
+            streams=config.data.streams,
+        ),
+        name=config.name,
+        task=config.model.task,
+        weights=weights,
+        weights_digest=weights_digest,
+        data_yaml=data.yaml,
+        data_digest=data.digest,
+        data=data.content,
+        train=decides,
+        cpu_threads=config.cluster.cpu_threads,
+        streams=config.data.streams,
+    )
+    launch = Launch(
+        train={k: v for k, v in config.train.items() if k in train_args.LAUNCH},
+        exact=config.exact,
+        snapshot=config.snapshot,
+        retry=config.retry,
+        cluster=config.cluster,
+    )
+    return Plan(RunDir(Path(config.runs_dir).expanduser().absolute() / config.name / frozen.id), frozen, launch)
+
+
+def materialise(it: Plan) -> None:
+    """Make the run directory, or get an existing one ready for its next attempt.
+
+    Raises:
+        BusyError: it is being trained.
+        ConfigError: the directory holds another config under this id.
+        StorageError: it cannot be written.
+    """
+    try:
+        if it.run.is_run():
+            _ready(it)
+        else:
+            _create(it)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {error.filename or it.run.path}: {error.strerror}. Choose another runs_dir=..., or check owner, "
+            "permissions and quota."
+        ) from error
+
+
+def _ready(it: Plan) -> None:
+    taken = occupant(it.run)
+    if taken is not None:
+        raise BusyError(
+            f"{it.run.path} is being trained already (attempt {taken.attempt.number}, process {taken.pid} on {taken.host}). "
+            f"Follow it with `hpc-yolo logs -f {it.run.path}`."
+        )
+    if load_run(it.run).hash != it.frozen.hash:
+        raise ConfigError(
+            f"{it.run.path} holds another config under this id (made by another release?). Submit with another name=..."
+        )
+    write_launch(it.run, it.launch)
+
+
+def _create(it: Plan) -> None:
+    it.run.path.parent.mkdir(parents=True, exist_ok=True)
+    staged = it.run.path.with_name(f".{it.run.path.name}.{os.getpid()}")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir()
+    RunDir(staged).run_yaml.write_text(run_text(it.frozen), encoding="utf-8")
+    RunDir(staged).launch_yaml.write_text(launch_text(it.launch), encoding="utf-8")
+    fsync_dir(staged)
+    os.rename(staged, it.run.path)
+    fsync_dir(it.run.path.parent)

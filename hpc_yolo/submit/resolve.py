@@ -1,0 +1,200 @@
+"""Owns finding what a config points to, start weights and data set, and their digests. Says which file to put where."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hpc_yolo.config import DataConfig, DigitsConfig
+from hpc_yolo.errors import DataError
+from hpc_yolo.frozen import canonical
+from hpc_yolo.train_args import package_dir
+
+#: A folder that is searched for start weights, for machines without internet.
+WEIGHTS_VARIABLE = "HPC_YOLO_WEIGHTS_DIR"
+
+_DOWNLOAD_S = 120
+_IMAGES = {".bmp", ".dng", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp", ".pfm", ".heic", ".avif", ".jp2"}
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedData:
+    """The YAML's path, its content with an absolute `path`, and a digest of both content and files."""
+
+    yaml: str
+    content: dict[str, Any]
+    digest: str
+
+
+def resolve_weights(weights: str) -> tuple[str, str]:
+    """Find the start weights or architecture; returns where, and the digest.
+
+    Raises:
+        DataError: they are nowhere, and cannot be had.
+    """
+    path = Path(weights).expanduser()
+    if path.is_file():
+        return str(path.resolve()), digest_of_weights(path)
+    if path.suffix in (".yaml", ".yml"):
+        shipped = _shipped_architecture(path.name)
+        if shipped is None:
+            raise DataError(f"model.weights={weights} does not exist, and ultralytics ships no architecture of that name.")
+        return path.name, digest_of_weights(Path(path.name))
+    found = _search(path.name) or _download(path.name)
+    if found is None:
+        folder = os.environ.get(WEIGHTS_VARIABLE) or Path.cwd()
+        raise DataError(
+            f"model.weights={weights} is not on this machine and could not be downloaded. Put the file at "
+            f"{Path(folder) / path.name}, or train from nothing with model.weights={path.stem}.yaml."
+        )
+    return str(found.resolve()), digest_of_weights(found)
+
+
+def digest_of_weights(path: Path) -> str:
+    """SHA-256 of a .pt's bytes, or of a YAML's parsed content (so that a comment changes nothing)."""
+    if path.suffix == ".pt":
+        return _hash_file(path)
+    shipped = path if path.is_file() else _shipped_architecture(path.name)
+    assert shipped is not None
+    scale = match[1] if (match := re.match(r"yolov?\d+([nslmx])", path.stem)) else ""
+    content = {"scale": scale, "content": _read_yaml(shipped)}
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+def resolve_data(data: DataConfig, *, is_dry_run: bool = False) -> ResolvedData:
+    """Find the data set and take its digest; the demonstration set is made first where it is asked for.
+
+    Raises:
+        DataError: the YAML or a folder that it names does not exist.
+    """
+    if data.yaml is None:
+        assert data.digits is not None
+        path = _digits(data.digits, is_dry_run)
+    else:
+        path = Path(data.yaml).expanduser().resolve()
+    if not path.is_file():
+        if is_dry_run and data.yaml is None:
+            return ResolvedData(str(path), {}, "")
+        raise DataError(f"data.yaml={data.yaml}: there is no such file. Give the path of your data set's YAML.")
+    content = _read_yaml(path)
+    root = _root(path, content)
+    content = {**content, "path": str(root)}
+    return ResolvedData(str(path), content, _digest(path, root, content))
+
+
+def _digits(digits: DigitsConfig, is_dry_run: bool) -> Path:
+    from hpc_yolo.digits import digits_yaml, ensure_digits
+
+    options = {"train_images": digits.train_images, "val_images": digits.val_images, "imgsz": digits.imgsz, "seed": digits.seed}
+    root = Path(digits.root).expanduser().resolve()
+    return digits_yaml(root, **options) if is_dry_run else ensure_digits(root, **options)
+
+
+def _root(path: Path, content: dict[str, Any]) -> Path:
+    """What `path:` means: absolute, or relative to the YAML (ultralytics would look below its own data folder)."""
+    stated = content.get("path")
+    root = path.parent if stated in (None, "") else (path.parent / Path(str(stated)).expanduser())
+    if not root.is_dir():
+        raise DataError(f"{path}: `path: {stated}` is no folder. Write the absolute path of the data set there.")
+    return root.resolve()
+
+
+def _digest(path: Path, root: Path, content: dict[str, Any]) -> str:
+    """SHA-256 over the YAML (without `path`) and the names and sizes of the images and labels."""
+    found = hashlib.sha256(canonical({k: v for k, v in content.items() if k != "path"}).encode())
+    for split in _SPLITS:
+        stated = content.get(split)
+        if not stated:
+            if split != "test":
+                raise DataError(f"{path}: `{split}:` is missing. Name the folder of the {split} images there.")
+            continue
+        for part in stated if isinstance(stated, list) else [stated]:
+            source = root / str(part)
+            if not source.exists():
+                if split == "test":
+                    continue
+                raise DataError(f"{path}: `{split}: {part}` does not exist ({source}).")
+            for line in _listing(source):
+                found.update(line.encode())
+    return found.hexdigest()
+
+
+def _listing(source: Path) -> list[str]:
+    """`name size` of every image below `source` and of its labels; of a .txt list, its lines."""
+    if source.is_file():
+        return source.read_text(encoding="utf-8").splitlines(keepends=True)
+    labels = Path("/labels/".join(f"{source}/".rsplit("/images/", 1)))  # where ultralytics looks for them
+    lines = []
+    for folder, suffixes in ((source, _IMAGES), (labels, {".txt"})):
+        lines += [f"{name} {size}\n" for name, size in _walk(folder, "", suffixes)]
+    return sorted(lines)
+
+
+def _walk(folder: Path, prefix: str, suffixes: set[str]) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return found
+    for entry in entries:
+        if entry.is_dir():
+            found += _walk(Path(entry.path), f"{prefix}{entry.name}/", suffixes)
+        elif os.path.splitext(entry.name)[1].lower() in suffixes:  # noqa: PTH122 (a Path each would be slow)
+            found.append((prefix + entry.name, entry.stat().st_size))
+    return found
+
+
+def _shipped_architecture(name: str) -> Path | None:
+    """`yolo11n.yaml` ships as `yolo11.yaml`; the letter is the scale."""
+    stem = re.sub(r"^(yolov?\d+)[nslmx]", r"\1", Path(name).stem)
+    for candidate in (Path(name).stem, stem):
+        found = next((package_dir() / "cfg" / "models").rglob(f"{candidate}.yaml"), None)
+        if found:
+            return found
+    return None
+
+
+def _search(name: str) -> Path | None:
+    folders = [os.environ.get(WEIGHTS_VARIABLE), "."]
+    return next((Path(f) / name for f in folders if f and (Path(f) / name).is_file()), None)
+
+
+def _download(name: str) -> Path | None:
+    """Let ultralytics fetch published weights into the working folder, once, in a process of its own (it imports torch)."""
+    code = (
+        "import sys; from ultralytics.utils import downloads; "
+        "downloads.attempt_download_asset(sys.argv[1], release='latest', retry=0)"
+    )
+    print(f"hpc-yolo: {name} is not here; trying to download it", file=sys.stderr, flush=True)
+    try:
+        subprocess.run([sys.executable, "-c", code, name], timeout=_DOWNLOAD_S, capture_output=True, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    return Path(name) if Path(name).is_file() else None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no mapping.")
+    return content
+
+
+def _hash_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
