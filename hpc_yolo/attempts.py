@@ -66,13 +66,17 @@ def claim(run: RunDir, supersede: bool = False) -> AttemptDir:
     except FileExistsError:
         raise BusyError(f"{run.path} was claimed by another start at this moment. Try again in a minute.") from None
     except OSError as error:
-        raise StorageError(f"cannot write {attempt.path}: {error.strerror}. Check its owner, permissions and quota.") from error
+        raise StorageError(
+            f"cannot write {attempt.path}: {error.strerror}. Check its owner, permissions and quota."
+        ) from error
     return attempt
 
 
 def is_done(run: RunDir) -> bool:
     """Whether some attempt has completed the run."""
-    return any(event.kind is Kind.FINISHED for attempt in reversed(run.attempts()) for event in read_events(attempt.events))
+    return any(
+        event.kind is Kind.FINISHED for attempt in reversed(run.attempts()) for event in read_events(attempt.events)
+    )
 
 
 def is_newest(run: RunDir, attempt: AttemptDir) -> bool:

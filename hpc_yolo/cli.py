@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(
             f"{error.filename}: {error.strerror}. Check its owner and permissions.", ExitCode.STORAGE, is_debug
         )
-    except Exception as error:  # the boundary: whatever else went wrong is ours
+    except Exception as error:  # noqa: BLE001  the boundary: whatever else went wrong is ours
         return _fail_by_bug(error, is_debug)
 
 

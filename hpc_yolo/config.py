@@ -8,7 +8,6 @@ from typing import Any
 
 from hpc_yolo.errors import ConfigError
 
-
 #: OmegaConf's mark of a value that a config must give; checks run only once everything is there.
 MISSING: Any = "???"
 
@@ -57,7 +56,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if self.yaml is None and self.digits is None:
-            raise ConfigError("data.yaml is missing: name your data set, such as data.yaml=/data/my.yaml, or use data=digits.")
+            raise ConfigError(
+                "data.yaml is missing: name your data set, such as data.yaml=/data/my.yaml, or use data=digits."
+            )
         _at_least("data.streams", self.streams, 1)
 
 

@@ -61,9 +61,7 @@ def digits_yaml(root: Path, *, train_images: int, val_images: int, imgsz: int, s
     return root.absolute() / name / "digits.yaml"
 
 
-def ensure_digits(
-    root: Path, *, train_images: int = 160, val_images: int = 48, imgsz: int = 96, seed: int = 0
-) -> Path:
+def ensure_digits(root: Path, *, train_images: int = 160, val_images: int = 48, imgsz: int = 96, seed: int = 0) -> Path:
     """Make the data set below `root`, or find it there; the same parameters give the same bytes.
 
     Returns:
@@ -108,7 +106,9 @@ def _publish(final: Path, counts: dict[str, int], imgsz: int, seed: int) -> None
 
 def _yaml_text(folder: Path) -> str:
     names = "\n".join(f"  {digit}: '{digit}'" for digit in range(10))
-    return f"path: '{str(folder).replace(chr(39), chr(39) * 2)}'\ntrain: images/train\nval: images/val\nnames:\n{names}\n"
+    return (
+        f"path: '{str(folder).replace(chr(39), chr(39) * 2)}'\ntrain: images/train\nval: images/val\nnames:\n{names}\n"
+    )
 
 
 def _read_digits() -> list[_Digit]:
@@ -136,9 +136,7 @@ def _split_sources(digits: list[_Digit], seed: int) -> dict[str, list[_Digit]]:
     return {"val": [digits[i] for i in order[:for_val]], "train": [digits[i] for i in order[for_val:]]}
 
 
-def _write_split(
-    folder: Path, split: str, sources: list[_Digit], count: int, imgsz: int, key: tuple[int, int]
-) -> None:
+def _write_split(folder: Path, split: str, sources: list[_Digit], count: int, imgsz: int, key: tuple[int, int]) -> None:
     images, labels = folder / "images" / split, folder / "labels" / split
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
@@ -177,7 +175,9 @@ def _compose(digits: list[_Digit], imgsz: int, rng: np.random.Generator) -> tupl
 
 def _background(imgsz: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Dark paper: a tint, a few soft clouds and a little grain."""
-    clouds = Image.fromarray(rng.integers(0, 256, (5, 5), dtype=np.uint8)).resize((imgsz, imgsz), Image.Resampling.BICUBIC)
+    clouds = Image.fromarray(rng.integers(0, 256, (5, 5), dtype=np.uint8)).resize(
+        (imgsz, imgsz), Image.Resampling.BICUBIC
+    )
     soft = (np.asarray(clouds, dtype=np.float32) / 255 - 0.5) * 40
     grain = rng.integers(-8, 9, (imgsz, imgsz, 3)).astype(np.float32)
     tint = rng.integers(30, 90, 3).astype(np.float32)

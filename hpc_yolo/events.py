@@ -29,7 +29,9 @@ class Kind(str, Enum):
     STOPPED = "stopped"  # step: the worker has saved its state and leaves
     FINISHED = "finished"  # step, metrics: the worker has completed the run
     FAILED = "failed"  # error (one line), exit_code: the worker gives up
-    ATTEMPT_ENDED = "attempt_ended"  # outcome (done | a StopReason), exit_code, next (done|restart|requeue|stop|fail), why
+    ATTEMPT_ENDED = (
+        "attempt_ended"  # outcome (done | a StopReason), exit_code, next (done|restart|requeue|stop|fail), why
+    )
 
 
 @dataclass(frozen=True, slots=True)

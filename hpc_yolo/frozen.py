@@ -108,7 +108,9 @@ def load_launch(path: Path) -> Launch:
             cluster=ClusterConfig(**values["cluster"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path} is not a launch config ({error}). Submit the run again with `hpc-yolo train`.") from error
+        raise ConfigError(
+            f"{path} is not a launch config ({error}). Submit the run again with `hpc-yolo train`."
+        ) from error
 
 
 def _load(path: Path, next_move: str) -> dict[str, Any]:

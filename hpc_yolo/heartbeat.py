@@ -13,6 +13,8 @@ import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from hpc_yolo.processes import boot_id, process_start
+
 RECORD_BYTES = 1024
 #: A heartbeat older than this, from another machine, is taken for a dead worker (seconds).
 STALE_AFTER_S = 60.0
@@ -76,18 +78,3 @@ def is_alive(beat: Beat, now: float | None = None) -> bool:
     if beat.boot == boot_id():
         return process_start(beat.pid) == beat.started
     return (time.time() if now is None else now) - beat.time < STALE_AFTER_S
-
-
-def process_start(pid: int) -> int | None:
-    """Start time of a living process in clock ticks since boot; None if it is gone or a zombie. Linux only."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    state, *rest = stat.rpartition(")")[2].split()
-    return None if state in ("Z", "X") else int(rest[18])
-
-
-def boot_id() -> str:
-    """Names this boot of this machine; containers and virtual nodes on one kernel share it, and its processes."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

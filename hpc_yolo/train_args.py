@@ -70,7 +70,13 @@ class Argument:
         return None
 
     def _words(self) -> str:
-        names = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "list": "a list"}
+        names = {
+            "int": "a whole number",
+            "float": "a number",
+            "str": "a text",
+            "bool": "true or false",
+            "list": "a list",
+        }
         return " or ".join(dict.fromkeys(names.get(kind, "a list") for kind in self.kinds if kind != "optional"))
 
 
@@ -100,7 +106,11 @@ def arguments() -> dict[str, Argument]:
         kinds = tuple(kind for part in re.split(r"[|,]", match[2]) if (kind := part.strip().split("[")[0]))
         is_fraction = name in fractions and not isinstance(defaults[name], list)
         found[name] = Argument(
-            name, defaults[name], kinds, 0 if is_fraction else least.get(name), 1 if is_fraction and name != "fraction" else None
+            name,
+            defaults[name],
+            kinds,
+            0 if is_fraction else least.get(name),
+            1 if is_fraction and name != "fraction" else None,
         )
     return found
 

@@ -9,6 +9,10 @@ RunId = NewType("RunId", str)
 JobId = NewType("JobId", str)
 
 
+#: Environment variable by which a supervisor tells its worker its pid. Such a worker does not outlive it.
+SUPERVISOR_VARIABLE = "HPC_YOLO_SUPERVISOR_PID"
+
+
 class ExitCode(IntEnum):
     """What a worker's (and a command's) exit code means; the numbers follow sysexits.h."""
 

@@ -61,7 +61,7 @@ def make_positioned(dataset: Any, order: DataOrder, seed: int) -> None:
         dataset.buffer = Window(order, [])
     else:
         dataset.buffer = Window(order, dataset.ims)
-    dataset.__class__ = _derived(type(dataset))
+    dataset.__class__ = _derived(dataset.__class__)
 
 
 @cache
@@ -84,6 +84,6 @@ def _derived(base: type) -> type:
 
 
 def _rebuild(base: type, state: dict[str, Any]) -> Any:
-    dataset = object.__new__(_derived(base))
+    dataset: Any = object.__new__(_derived(base))
     dataset.__dict__.update(state)
     return dataset

@@ -37,5 +37,5 @@ def seed_all(value: int, device: torch.device) -> None:
 
 def permutation(n: int, value: int) -> list[int]:
     """A permutation of range(n). RandomState, because NumPy promises that its streams never change (NEP 19)."""
-    order: list[int] = np.random.RandomState(value & 0xFFFFFFFF).permutation(n).tolist()  # noqa: NPY002
+    order: list[int] = np.random.RandomState(value & 0xFFFFFFFF).permutation(n).tolist()
     return order

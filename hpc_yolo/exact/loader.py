@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import builtins
-import ctypes
 import signal
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+import torch
 from torch.utils.data import RandomSampler, SequentialSampler
 
 from hpc_yolo.errors import ConfigError
 from hpc_yolo.exact.dataset import make_positioned
 from hpc_yolo.exact.order import DataOrder, PositionedBatches
+from hpc_yolo.processes import signal_when_parent_dies
 
 _WARNINGS = (signal.SIGUSR1, signal.SIGTERM)
-_PR_SET_PDEATHSIG = 1
 
 
 class WorkerInit:
@@ -28,13 +28,13 @@ class WorkerInit:
     def __call__(self, worker: int) -> None:
         if self._upstream is not None:
             self._upstream(worker)
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal_when_parent_dies(signal.SIGKILL)
 
 
 def make_quiet(loader: Any) -> None:
     """Protect a loader's workers, in place; its data stay as they are (for validation)."""
     loader.worker_init_fn = WorkerInit(loader.worker_init_fn)
-    object.__setattr__(loader, "__class__", _quiet(type(loader)))
+    object.__setattr__(loader, "__class__", _quiet(loader.__class__))
 
 
 def make_exact(loader: Any, *, seed: int, streams: int) -> PositionedBatches:
@@ -63,6 +63,16 @@ def make_exact(loader: Any, *, seed: int, streams: int) -> PositionedBatches:
     object.__setattr__(loader, "batch_sampler", batches)  # DataLoader forbids the plain assignment
     make_quiet(loader)
     return batches
+
+
+def abandon(loader: Any) -> None:
+    """Kill the workers of a loader that is left in the middle: deaf to SIGTERM, they would keep the process from ending."""
+    iterator = getattr(loader, "iterator", None)
+    workers = getattr(iterator, "_workers", ())
+    if workers:
+        torch._C._remove_worker_pids(id(iterator))  # else torch takes their end for a failure
+    for worker in workers:
+        worker.kill()
 
 
 def positioned_enumerate(iterable: Any, start: int = 0) -> Iterator[tuple[int, Any]]:

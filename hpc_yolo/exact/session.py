@@ -73,7 +73,9 @@ class Session:
             SupersededError
         """
         if self._superseded:
-            raise SupersededError(f"attempt {self.attempt.number} of {self.run.path} was superseded by a newer one; nothing to do.")
+            raise SupersededError(
+                f"attempt {self.attempt.number} of {self.run.path} was superseded by a newer one; nothing to do."
+            )
 
     def _commit(self, snapshot: Snapshot, cause: str) -> None:
         began = time.monotonic()

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import signal
 from types import FrameType
-
-_PR_SET_PDEATHSIG = 1
 
 
 class StopTraining(Exception):  # noqa: N818 (not an error)
@@ -36,13 +32,3 @@ class StopRequest:
     @property
     def name(self) -> str:
         return signal.Signals(self.signum).name if self.signum else ""
-
-
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel for a SIGTERM when the supervisor dies: the worker saves and ends, and nothing is orphaned.
-
-    Linux only (prctl(2), PR_SET_PDEATHSIG).
-    """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the call above
-        os.kill(os.getpid(), signal.SIGTERM)

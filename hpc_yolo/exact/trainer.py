@@ -7,7 +7,7 @@ and the rest is captured and restored (state.py). Upstream's lines that this lea
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -17,7 +17,7 @@ from hpc_yolo.events import Kind
 from hpc_yolo.exact import state, upstream
 from hpc_yolo.exact.cadence import steps_in
 from hpc_yolo.exact.keys import key, seed_all
-from hpc_yolo.exact.loader import make_exact, make_quiet
+from hpc_yolo.exact.loader import abandon, make_exact, make_quiet
 from hpc_yolo.exact.session import Session
 from hpc_yolo.exact.stop import StopTraining
 from hpc_yolo.snapshot.format import Position, Snapshot
@@ -27,7 +27,13 @@ from hpc_yolo.types import Phase
 _STEP, _VALIDATION, _FINAL = -1, -2, -3
 
 
-class ExactMixin:
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer as _Upstream
+else:
+    _Upstream = object
+
+
+class ExactMixin(_Upstream):
     """Put before an ultralytics trainer class. `session.resumed` is where it goes on from, or None for a fresh start.
 
     Safe points are the ends of batches and the gaps between validation batches: there the state is saved, and a stop
@@ -52,11 +58,11 @@ class ExactMixin:
         if workers is not None:
             self.args.workers = workers  # upstream sets 0 on the CPU
         torch.set_num_threads(cpu_threads)  # upstream follows the machine; 1 and 2 threads give different bits
-        self.wdir = upstream.AtomicPath(self.wdir)
+        self.wdir: Any = upstream.AtomicPath(self.save_dir) / "weights"
         self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
         self.add_callback("on_val_batch_end", self._after_validation_batch)
         if self._resumed is not None:
-            vars(self.args).update(self._resumed.plain["args"])
+            self.args.__dict__.update(self._resumed.plain["args"])
             self.batch_size = self.args.batch
         upstream.patch(self._decide_amp)
 
@@ -70,6 +76,14 @@ class ExactMixin:
     @accumulate.setter
     def accumulate(self, value: int) -> None:
         self._nominal_accumulate = value
+
+    def train(self) -> None:
+        try:
+            super().train()
+        except BaseException:
+            for loader in (getattr(self, "train_loader", None), getattr(self, "test_loader", None)):
+                abandon(loader)
+            raise
 
     def optimizer_step(self) -> None:
         self._in_batch = False
@@ -166,7 +180,9 @@ class ExactMixin:
 
     def _at_on_train_batch_start(self) -> None:
         resumed = self._resumed
-        if self._session.stop.is_set:  # it came after the last batch ended: in validation's tail, or before the first batch
+        if (
+            self._session.stop.is_set
+        ):  # it came after the last batch ended: in validation's tail, or before the first batch
             self._leave(save=resumed is None and (self._step > 0 or self._batch > 0 or self.epoch > 0))
         if resumed:
             self.tloss = state.running_loss(self, resumed.tensors)
@@ -248,5 +264,5 @@ class ExactMixin:
         self._session.note_position(self._position(phase), loss=loss, metric=metric)
 
 
-class ExactDetectionTrainer(ExactMixin, DetectionTrainer):  # type: ignore[misc]
+class ExactDetectionTrainer(ExactMixin, DetectionTrainer):
     """Detection, exactly resumable."""

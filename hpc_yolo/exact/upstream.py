@@ -76,7 +76,7 @@ def patch(check_amp: Callable[[Any], bool]) -> None:
     Args:
         check_amp: decides about mixed precision in place of upstream's test, which may answer differently elsewhere.
     """
-    trainer.enumerate = positioned_enumerate  # type: ignore[attr-defined]  # shadows the builtin in that module only
+    trainer.enumerate = positioned_enumerate  # shadows the builtin in that module only
     trainer.check_amp = check_amp
     if not hasattr(trainer.strip_optimizer, "__wrapped__"):
         trainer.strip_optimizer = _atomic_strip(trainer.strip_optimizer)

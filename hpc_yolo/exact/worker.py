@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import platform
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -22,20 +23,20 @@ from hpc_yolo.config import Exact
 from hpc_yolo.errors import ConfigError, HpcYoloError, InexactError, StorageError
 from hpc_yolo.events import Kind, Ledger
 from hpc_yolo.exact import environment
-from hpc_yolo.exact.stop import StopRequest, StopTraining, die_with_parent
+from hpc_yolo.exact.stop import StopRequest, StopTraining
 from hpc_yolo.frozen import FrozenRun, Launch, load_launch, load_run
 from hpc_yolo.heartbeat import Heart
+from hpc_yolo.processes import signal_when_parent_dies
 from hpc_yolo.rundir import AttemptDir, RunDir, write_text_atomic
-from hpc_yolo.types import ExitCode, Phase
+from hpc_yolo.types import SUPERVISOR_VARIABLE, ExitCode, Phase
 
 if TYPE_CHECKING:
     from hpc_yolo.exact.session import Session
     from hpc_yolo.snapshot.format import Snapshot
 
-#: Set by the supervisor: its pid. A worker with a supervisor does not outlive it.
-SUPERVISOR_VARIABLE = "HPC_YOLO_SUPERVISOR_PID"
-
-_STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EACCES, errno.EPERM})
+_STORAGE_ERRNOS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EACCES, errno.EPERM}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class _Task:
     stop: StopRequest
     ledger: Ledger
     heart: Heart
+    is_supervised: bool
 
 
 def main(run: RunDir, attempt: int | None = None) -> int:
@@ -66,18 +68,26 @@ def main(run: RunDir, attempt: int | None = None) -> int:
     stop = StopRequest()
     parent = os.environ.get(SUPERVISOR_VARIABLE)
     if parent:
-        die_with_parent(int(parent))
+        signal_when_parent_dies(signal.SIGTERM, int(parent))  # pending until the handlers stand: it is blocked
     stop.arm()
     frozen = load_run(run)
     claimed = claim(run) if attempt is None else run.attempt(attempt)
     launch = load_launch(claimed.launch_yaml)
     ledger = Ledger(claimed.events)
     if attempt is None:
+        claimed.stdout.write_text(
+            "This attempt ran in the foreground; its output went to the terminal.\n", encoding="utf-8"
+        )
         ledger.append(
-            Kind.ATTEMPT_STARTED, attempt=claimed.number, role="worker", pid=os.getpid(), host=platform.node(), job_id=None
+            Kind.ATTEMPT_STARTED,
+            attempt=claimed.number,
+            role="worker",
+            pid=os.getpid(),
+            host=platform.node(),
+            job_id=None,
         )
     ledger.append(Kind.WORKER_STARTED, pid=os.getpid(), host=platform.node())
-    return _run(_Task(run, claimed, frozen, launch, stop, ledger, Heart(claimed.heartbeat)))
+    return _run(_Task(run, claimed, frozen, launch, stop, ledger, Heart(claimed.heartbeat), attempt is not None))
 
 
 def _run(task: _Task) -> int:
@@ -97,7 +107,8 @@ def _run(task: _Task) -> int:
         task.ledger.append(Kind.FAILED, error=_one_line(mapped or error), exit_code=int(code))
         if mapped:
             raise mapped from error
-        traceback.print_exc()
+        if task.is_supervised:  # into the attempt's stderr.log; in the foreground --debug shows it
+            traceback.print_exc()
         raise
     task.ledger.append(Kind.FINISHED, step=task.heart.record.step, metrics=metrics)
     return ExitCode.DONE
@@ -144,7 +155,7 @@ def _session(task: _Task, snapshot: Snapshot | None, capability: str) -> Session
     from hpc_yolo.snapshot.schedule import Interval
     from hpc_yolo.snapshot.store import SnapshotStore
 
-    device = select_device(task.launch.train.get("device") or "", verbose=False)
+    device = select_device(_device(task.launch), verbose=False)
     now = environment.record(device, task.frozen.cpu_threads, capability)
     write_text_atomic(task.attempt.environment, json.dumps(now, indent=1) + "\n")
     return Session(
@@ -229,10 +240,16 @@ def _inexact_options(frozen: FrozenRun, now: dict[str, Any]) -> list[str]:
     return found
 
 
+def _device(launch: Launch) -> str:
+    """The device asked for, as a text: "" leaves the choice to ultralytics, "0" is the first GPU."""
+    asked = launch.train.get("device")
+    return "" if asked is None else str(asked).strip().lower()
+
+
 def _check_device(task: _Task) -> None:
     import torch
 
-    device = str(task.launch.train.get("device") or "").strip().lower()
+    device = _device(task.launch)
     if device in ("", "cpu"):
         return
     if not torch.cuda.is_available():
@@ -241,7 +258,9 @@ def _check_device(task: _Task) -> None:
             "Set train.device=cpu, or run it on a node with a GPU."
         )
     if "," in device:
-        raise ConfigError(f"train.device={device}: one process trains on one GPU so far. Name one, such as train.device=0.")
+        raise ConfigError(
+            f"train.device={device}: one process trains on one GPU so far. Name one, such as train.device=0."
+        )
 
 
 def _leave_if_asked(task: _Task) -> None:
@@ -265,7 +284,9 @@ def _tell_quarantine(task: _Task, path: Path, why: str) -> None:
 def _as_storage_error(error: BaseException, run: RunDir) -> StorageError | None:
     if isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS:
         name = error.filename or run.path
-        return StorageError(f"cannot write {name}: {error.strerror}. Check space, quota and permissions, then run it again.")
+        return StorageError(
+            f"cannot write {name}: {error.strerror}. Check space, quota and permissions, then run it again."
+        )
     return None
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from hpc_yolo.events import Event, Kind, read_events
-from hpc_yolo.heartbeat import STALE_AFTER_S, Beat, is_alive, process_start, read_beat
+from hpc_yolo.heartbeat import STALE_AFTER_S, Beat, is_alive, read_beat
+from hpc_yolo.processes import process_start
 from hpc_yolo.rundir import AttemptDir, RunDir
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times quicker, where PyYAML was built with it

@@ -60,7 +60,9 @@ class SnapshotStore:
         self.prune()
         return final
 
-    def newest(self, on_quarantine: Callable[[Path, str], None] = lambda _path, _why: None) -> tuple[Path, Snapshot] | None:
+    def newest(
+        self, on_quarantine: Callable[[Path, str], None] = lambda _path, _why: None
+    ) -> tuple[Path, Snapshot] | None:
         """The newest snapshot that verifies. Those that do not are put aside, and the one before is taken.
 
         Args:

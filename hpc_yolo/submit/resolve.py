@@ -47,7 +47,9 @@ def resolve_weights(weights: str) -> tuple[str, str]:
     if path.suffix in (".yaml", ".yml"):
         shipped = _shipped_architecture(path.name)
         if shipped is None:
-            raise DataError(f"model.weights={weights} does not exist, and ultralytics ships no architecture of that name.")
+            raise DataError(
+                f"model.weights={weights} does not exist, and ultralytics ships no architecture of that name."
+            )
         return path.name, digest_of_weights(Path(path.name))
     found = _search(path.name) or _download(path.name)
     if found is None:
@@ -94,7 +96,12 @@ def resolve_data(data: DataConfig, *, is_dry_run: bool = False) -> ResolvedData:
 def _digits(digits: DigitsConfig, is_dry_run: bool) -> Path:
     from hpc_yolo.digits import digits_yaml, ensure_digits
 
-    options = {"train_images": digits.train_images, "val_images": digits.val_images, "imgsz": digits.imgsz, "seed": digits.seed}
+    options = {
+        "train_images": digits.train_images,
+        "val_images": digits.val_images,
+        "imgsz": digits.imgsz,
+        "seed": digits.seed,
+    }
     root = Path(digits.root).expanduser().resolve()
     return digits_yaml(root, **options) if is_dry_run else ensure_digits(root, **options)
 
@@ -148,7 +155,7 @@ def _walk(folder: Path, prefix: str, suffixes: set[str]) -> list[tuple[str, int]
     for entry in entries:
         if entry.is_dir():
             found += _walk(Path(entry.path), f"{prefix}{entry.name}/", suffixes)
-        elif os.path.splitext(entry.name)[1].lower() in suffixes:  # noqa: PTH122 (a Path each would be slow)
+        elif os.path.splitext(entry.name)[1].lower() in suffixes:
             found.append((prefix + entry.name, entry.stat().st_size))
     return found
 

@@ -83,7 +83,9 @@ def _train(composed: DictConfig, launch: Launcher) -> int:
     it = plan(config)
     if config.dry_run:
         print(f"# {it.run.run_yaml}\n{run_text(it.frozen)}\n# {it.run.launch_yaml}\n{launch_text(it.launch)}")
-        print(f"# dry run: nothing was made. The run would {'go on' if it.run.is_run() else 'be made'} in {it.run.path}")
+        print(
+            f"# dry run: nothing was made. The run would {'go on' if it.run.is_run() else 'be made'} in {it.run.path}"
+        )
         return ExitCode.DONE
     if it.run.is_run() and is_done(it.run):
         print(f"already done: {it.run.path}")

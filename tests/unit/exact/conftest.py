@@ -8,11 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import yaml
-from PIL import Image
 
 from hpc_yolo.events import Ledger
 from hpc_yolo.exact.session import Session
@@ -23,22 +20,6 @@ from hpc_yolo.rundir import RunDir
 from hpc_yolo.snapshot.format import Snapshot
 from hpc_yolo.snapshot.schedule import Interval
 from hpc_yolo.snapshot.store import SnapshotStore
-
-#: A detector with all that the loop and the loss treat specially (batch norm, attention-free C3k2, two scales), 60 k weights.
-ARCHITECTURE = {
-    "nc": 3,
-    "depth_multiple": 1.0,
-    "width_multiple": 1.0,
-    "backbone": [
-        [-1, 1, "Conv", [8, 3, 2]],
-        [-1, 1, "Conv", [16, 3, 2]],
-        [-1, 1, "C3k2", [16, False, 0.25]],
-        [-1, 1, "Conv", [32, 3, 2]],
-        [-1, 1, "C3k2", [32, False, 0.25]],
-        [-1, 1, "Conv", [32, 3, 2]],
-    ],
-    "head": [[[4, 5], 1, "Detect", ["nc"]]],
-}
 
 StopWhen = tuple[str, Callable[[Any], bool]]
 
@@ -95,8 +76,6 @@ class Lab:
         try:
             trainer.train()
         except StopTraining:
-            for loader in (trainer.train_loader, trainer.test_loader):
-                loader.close()  # a real worker leaves by os._exit, and its children go with it
             return "stopped"
         return "done"
 
@@ -151,39 +130,6 @@ def _comparable(plain: dict[str, Any]) -> dict[str, Any]:
 def _weights(file: Path) -> list[torch.Tensor]:
     checkpoint = torch.load(file, weights_only=False)
     return [value for _, value in sorted(checkpoint["model"].state_dict().items())]
-
-
-def write_scenes(root: Path, train: int = 14, val: int = 18) -> Path:
-    """Bright rectangles of three kinds on noise, with their boxes, in YOLO layout; returns the data YAML."""
-    random = np.random.default_rng(0)
-    for split, count in (("train", train), ("val", val)):
-        (root / "images" / split).mkdir(parents=True)
-        (root / "labels" / split).mkdir(parents=True)
-        for i in range(count):
-            image = random.integers(0, 90, (72, 96, 3), dtype=np.uint8)
-            lines = []
-            for kind in random.integers(0, 3, 4):
-                x, y, w, h = random.integers(0, 60), random.integers(0, 44), *random.integers(12, 28, 2)
-                image[y : y + h, x : x + w, kind] = 230
-                lines.append(f"{kind} {(x + w / 2) / 96:.6f} {(y + h / 2) / 72:.6f} {w / 96:.6f} {h / 72:.6f}")
-            Image.fromarray(image).save(root / "images" / split / f"{i:03d}.png")
-            (root / "labels" / split / f"{i:03d}.txt").write_text("\n".join(lines) + "\n")
-    file = root / "scenes.yaml"
-    names = {0: "red", 1: "green", 2: "blue"}
-    file.write_text(yaml.safe_dump({"path": str(root), "train": "images/train", "val": "images/val", "names": names}))
-    return file
-
-
-@pytest.fixture(scope="session")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_scenes(tmp_path_factory.mktemp("scenes"))
-
-
-@pytest.fixture(scope="session")
-def architecture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("architecture") / "tiny.yaml"
-    file.write_text(yaml.safe_dump(ARCHITECTURE))
-    return file
 
 
 @pytest.fixture(scope="module")

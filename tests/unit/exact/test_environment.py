@@ -12,7 +12,9 @@ AVX2 = {"avx2", "fma"}
 AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
 
 
-@pytest.mark.parametrize(("flags", "level"), [(set(), "default"), (AVX2, "avx2"), (AVX512, "avx512"), ({"avx2"}, "default")])
+@pytest.mark.parametrize(
+    ("flags", "level"), [(set(), "default"), (AVX2, "avx2"), (AVX512, "avx512"), ({"avx2"}, "default")]
+)
 def test_the_capability_follows_the_cpu(flags: set[str], level: str) -> None:
     assert environment.cpu_capability(flags) == level
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from hpc_yolo.exact import trainer as exact_trainer
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.snapshot.format import Snapshot
 from hpc_yolo.snapshot.store import SnapshotStore
-from tests.unit.exact.conftest import ARCHITECTURE, Lab, Plateau, StopWhen, stop_at
+from tests.material import write_architecture
+from tests.unit.exact.conftest import Lab, Plateau, StopWhen, stop_at
 
 Change = Callable[[Snapshot], None]
 
@@ -87,8 +87,7 @@ def test_the_stopper_is_part_of_the_state(lab: Lab, monkeypatch: pytest.MonkeyPa
 
 def test_the_criterion_s_counters_are_part_of_the_state(lab: Lab) -> None:
     """An end-to-end head (YOLO26) shifts the weights of its two losses with every epoch."""
-    file = lab.root / "end2end.yaml"
-    file.write_text(yaml.safe_dump({**ARCHITECTURE, "end2end": True, "reg_max": 1}))
+    file = write_architecture(lab.root / "end2end.yaml", end2end=True, reg_max=1)
     options = {"model": str(file), "optimizer": "MuSGD"}
     assert lab.attempt("end2end", **options) == "done"
     for name in ("end2end-resumed", "end2end-forgotten"):

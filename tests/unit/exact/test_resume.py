@@ -47,7 +47,9 @@ def test_a_run_stopped_at_every_second_batch_is_still_the_same(lab: Lab) -> None
     outcomes = []
     while not outcomes or outcomes[-1] == "stopped":
         seen: list[int] = []
-        outcomes.append(lab.attempt("often", ("on_train_batch_end", lambda _t, seen=seen: seen.append(1) or len(seen) >= 2)))
+        outcomes.append(
+            lab.attempt("often", ("on_train_batch_end", lambda _t, seen=seen: seen.append(1) or len(seen) >= 2))
+        )
 
     assert len(outcomes) == 7
     assert lab.differences("undisturbed", "often") == []

@@ -67,7 +67,9 @@ def test_an_empty_folder_has_no_snapshot(store: SnapshotStore) -> None:
     assert newest_state(store.folder) is None
 
 
-def test_resume_falls_back_when_the_newest_snapshot_is_truncated(store: SnapshotStore, two_snapshots: tuple[Path, Path]) -> None:
+def test_resume_falls_back_when_the_newest_snapshot_is_truncated(
+    store: SnapshotStore, two_snapshots: tuple[Path, Path]
+) -> None:
     older, newer = two_snapshots
     newer.write_bytes(newer.read_bytes()[:-10])
 
@@ -76,7 +78,9 @@ def test_resume_falls_back_when_the_newest_snapshot_is_truncated(store: Snapshot
 
 
 @pytest.mark.parametrize("offset", [-1, -40, 9, 60])
-def test_one_flipped_bit_anywhere_is_noticed(store: SnapshotStore, two_snapshots: tuple[Path, Path], offset: int) -> None:
+def test_one_flipped_bit_anywhere_is_noticed(
+    store: SnapshotStore, two_snapshots: tuple[Path, Path], offset: int
+) -> None:
     older, newer = two_snapshots
     content = bytearray(newer.read_bytes())
     content[offset] ^= 1

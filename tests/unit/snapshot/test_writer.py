@@ -13,7 +13,9 @@ from hpc_yolo.types import Phase
 
 
 def snapshot(step: int) -> Snapshot:
-    return Snapshot(position=Position(step=step, epoch=0, batch=0, phase=Phase.TRAIN), config_hash="", tensors={}, plain={})
+    return Snapshot(
+        position=Position(step=step, epoch=0, batch=0, phase=Phase.TRAIN), config_hash="", tensors={}, plain={}
+    )
 
 
 def test_drain_returns_only_when_the_write_is_done() -> None:

@@ -1,0 +1,57 @@
+"""Owns what is asked of the kernel about processes: their start times, their parent, this boot. Linux only."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def process_start(pid: int) -> int | None:
+    """Start time of a living process in clock ticks since boot, which tells a reused pid apart; None if gone or a zombie."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in ("Z", "X") else int(fields[19])
+
+
+def process_group(pid: int) -> int | None:
+    fields = _stat(pid)
+    return None if fields is None else int(fields[2])
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that `pid` is the parent of."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            fields = _stat(int(entry.name))
+            if fields is not None and int(fields[1]) == pid:
+                found.append(int(entry.name))
+    return found
+
+
+def boot_id() -> str:
+    """Names this boot of this machine; containers and virtual nodes on one kernel share it, and its processes."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def signal_when_parent_dies(signum: signal.Signals, parent: int | None = None) -> None:
+    """Have the kernel send `signum` to this process when its parent thread ends: nothing is orphaned.
+
+    Args:
+        parent: the pid that the parent must still have; if it died before this call, the signal is sent at once.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), signum)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """/proc/PID/stat from the state on: state, ppid, pgrp, ...; the start time is the 20th."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()

@@ -1,0 +1,41 @@
+"""Owns reading the ledger and the heartbeat for the supervisor: what earlier attempts came to. Judges nothing."""
+
+from __future__ import annotations
+
+from hpc_yolo.events import Event, Kind, read_events
+from hpc_yolo.heartbeat import read_beat
+from hpc_yolo.rundir import AttemptDir, RunDir
+from hpc_yolo.supervise.policy import Past
+
+
+def past_of(run: RunDir, before: AttemptDir) -> list[Past]:
+    """The attempts before this one, oldest first."""
+    return [_past(attempt) for attempt in run.attempts() if attempt.number < before.number]
+
+
+def last_step(attempt: AttemptDir, events: list[Event] | None = None) -> int:
+    """The last optimizer step that the attempt did or resumed from. The heartbeat survives any kill of the worker."""
+    beat = read_beat(attempt.heartbeat)
+    told = [int(e.fields.get("step") or 0) for e in (read_events(attempt.events) if events is None else events)]
+    return max([*told, beat.step if beat else 0])
+
+
+def last_event(attempt: AttemptDir, kind: Kind) -> Event | None:
+    found = [event for event in read_events(attempt.events) if event.kind is kind]
+    return found[-1] if found else None
+
+
+def is_awaited(run: RunDir) -> bool:
+    """Whether the newest attempt has ended and another one is about to follow it."""
+    attempts = run.attempts()
+    ended = last_event(attempts[-1], Kind.ATTEMPT_ENDED) if attempts else None
+    return ended is not None and ended.fields.get("next") in ("restart", "requeue")
+
+
+def _past(attempt: AttemptDir) -> Past:
+    events = list(read_events(attempt.events))
+    ended = [event.fields for event in events if event.kind is Kind.ATTEMPT_ENDED]
+    newest = ended[-1] if ended else {}
+    return Past(
+        outcome=str(newest.get("outcome") or ""), next=str(newest.get("next") or ""), step=last_step(attempt, events)
+    )

@@ -1,0 +1,98 @@
+"""Owns what submitit pickles and calls: one run's supervisor, and what its signals mean. Holds no state."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from submitit.helpers import DelayedSubmission
+
+from hpc_yolo.config import RetryConfig
+from hpc_yolo.frozen import load_launch
+from hpc_yolo.rundir import AttemptDir, RunDir
+from hpc_yolo.supervise.policy import Next
+from hpc_yolo.supervise.supervisor import POLL_S, Supervisor
+from hpc_yolo.supervise.tree import unblock_warnings
+from hpc_yolo.types import StopReason
+
+#: Set by our local controller: its pid. A supervisor with a controller does not outlive it by more than a saved stop.
+CONTROLLER_VARIABLE = "HPC_YOLO_CONTROLLER_PID"
+
+
+class TrainTask:
+    """Supervises one run until it is done, has failed, was stopped, or is to be requeued.
+
+    The pickle holds the run directory's path and nothing else: after a node failure the first pickle is started again.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self.run_dir = run_dir
+        self._supervisor: Supervisor | None = None
+
+    def __call__(self) -> None:
+        """Called by submitit once its own handlers stand.
+
+        Raises:
+            SystemExit: with the supervisor's exit code, unless the run is done. Submitit lets it pass.
+        """
+        supervisor = Supervisor(RunDir(Path(self.run_dir)), self.worker_command, self.retry_of)
+        self._supervisor = supervisor
+        _take_signals(supervisor)
+        supervisor.start()
+        unblock_warnings()
+        while not supervisor.is_over():
+            time.sleep(POLL_S)
+            if _is_orphaned():
+                supervisor.ask(StopReason.CANCELLATION)
+        _ignore_warnings()  # Python puts the default actions back while it shuts down: one more warning would kill us
+        if code := supervisor.conclude().exit_code:
+            sys.exit(int(code))
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called by submitit's handler of SIGUSR1, in the middle of `__call__`: stop, then have the task requeued.
+
+        Raises:
+            SystemExit: there is nothing to requeue: the run is done, has failed for good, or was stopped.
+        """
+        _ignore_warnings()
+        if self._supervisor is not None:
+            self._supervisor.ask(StopReason.PREEMPTION)
+            while not self._supervisor.is_over():
+                time.sleep(POLL_S)
+            verdict = self._supervisor.conclude()
+            if verdict.next is not Next.REQUEUE:
+                sys.exit(int(verdict.exit_code))
+        return DelayedSubmission(type(self)(self.run_dir))
+
+    def worker_command(self, attempt: AttemptDir) -> list[str]:
+        return [sys.executable, "-m", "hpc_yolo", "run", self.run_dir, "--attempt", str(attempt.number)]
+
+    def retry_of(self, attempt: AttemptDir) -> RetryConfig:
+        return load_launch(attempt.launch_yaml).retry
+
+
+def _take_signals(supervisor: Supervisor) -> None:
+    """On this machine SIGTERM means stop. Under Slurm submitit's own handler stays: it only logs."""
+    if os.environ.get("SUBMITIT_EXECUTOR") != "local":
+        return
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        supervisor.ask(StopReason.CANCELLATION)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+def _ignore_warnings() -> None:
+    """From here on the end is decided. A second warning inside submitit's handler would requeue twice or not at all."""
+    for signum in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def _is_orphaned() -> bool:
+    controller = os.environ.get(CONTROLLER_VARIABLE)
+    return controller is not None and os.getppid() != int(controller)
