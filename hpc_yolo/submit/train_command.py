@@ -14,7 +14,7 @@ from hpc_yolo.attempts import is_done
 from hpc_yolo.errors import HpcYoloError
 from hpc_yolo.frozen import launch_text, run_text
 from hpc_yolo.rundir import RunDir
-from hpc_yolo.submit import compose
+from hpc_yolo.submit import completion, compose
 from hpc_yolo.submit.freeze import materialise, plan
 from hpc_yolo.types import ExitCode
 
@@ -30,6 +30,11 @@ def main(argv: list[str], launch: Launcher | None = None) -> int:
     Raises:
         HpcYoloError: the config, data or directory is not usable. In a sweep, the other runs are still tried.
     """
+    if asked := completion.is_asked(argv):
+        if text := completion.script(asked):
+            print(text, end="")
+            return ExitCode.DONE
+        completion.hide_subcommand()
     outcomes: list[int] = []
     failures: list[HpcYoloError] = []
     is_sweep = "-m" in argv or "--multirun" in argv
@@ -60,7 +65,7 @@ def _run(argv: list[str], job: Callable[[DictConfig], None]) -> None:
         parser = get_args_parser()
         try:
             _run_hydra(
-                args=parser.parse_args(sys.argv[1:]),
+                args=parser.parse_intermixed_args(sys.argv[1:]),
                 args_parser=parser,
                 task_function=job,
                 config_path=str(compose.conf_dir()),

@@ -47,6 +47,7 @@ class Supervisor:
         worker_command: WorkerCommand,
         retry_of: Callable[[AttemptDir], RetryConfig],
         environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.asked: StopReason | None = None  # written by the main thread only
         self.verdict: Decision | None = None  # written by the helper only, once, as the last thing it does
@@ -54,6 +55,7 @@ class Supervisor:
         self._worker_command = worker_command
         self._retry_of = retry_of
         self._environ = environ
+        self._clock = clock
         self._asked_at = 0.0
         self._grace_s = RetryConfig().grace_s
         self._worker_pid: int | None = None
@@ -65,12 +67,12 @@ class Supervisor:
     def ask(self, reason: StopReason) -> None:
         """Ask for a stop. Safe in a signal handler; the first reason stands."""
         if self.asked is None:
-            self._asked_at = time.monotonic()
+            self._asked_at = self._clock()
             self.asked = reason
 
     def is_over(self) -> bool:
         """Whether there is a verdict, or no hope of one within the grace period. Safe in a signal handler."""
-        is_late = self.asked is not None and time.monotonic() > self._asked_at + self._grace_s
+        is_late = self.asked is not None and self._clock() > self._asked_at + self._grace_s
         return self.verdict is not None or is_late
 
     def conclude(self) -> Decision:
@@ -163,7 +165,7 @@ class Supervisor:
                 signum = signal.SIGTERM if self.asked is StopReason.CANCELLATION else signal.SIGUSR1
                 worker.send_signal(signum)
                 _tell(ledger, Kind.STOP_REQUESTED, signal=signum.name, by="supervisor")
-            if has_told and not is_overdue and time.monotonic() > self._asked_at + patience_s:
+            if has_told and not is_overdue and self._clock() > self._asked_at + patience_s:
                 is_overdue = True
                 worker.kill()
             time.sleep(POLL_S)
@@ -171,8 +173,8 @@ class Supervisor:
 
     def _pause(self, seconds: float) -> None:
         """Let time pass, but no stop request."""
-        until = time.monotonic() + seconds
-        while self.asked is None and time.monotonic() < until:
+        until = self._clock() + seconds
+        while self.asked is None and self._clock() < until:
             time.sleep(POLL_S)
 
     def _leave_between(self, asked: StopReason) -> Decision:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from submitit.helpers import DelayedSubmission
 
@@ -32,6 +33,9 @@ class TrainTask:
     def __init__(self, run_dir: str) -> None:
         self.run_dir = run_dir
         self._supervisor: Supervisor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"run_dir": self.run_dir, "_supervisor": None}
 
     def __call__(self) -> None:
         """Called by submitit once its own handlers stand.
@@ -66,7 +70,7 @@ class TrainTask:
             verdict = self._supervisor.conclude()
             if verdict.next is not Next.REQUEUE:
                 sys.exit(int(verdict.exit_code))
-        return DelayedSubmission(type(self)(self.run_dir))
+        return DelayedSubmission(self)
 
     def worker_command(self, attempt: AttemptDir) -> list[str]:
         return [sys.executable, "-m", "hpc_yolo", "run", self.run_dir, "--attempt", str(attempt.number)]

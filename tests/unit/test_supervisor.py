@@ -1,0 +1,90 @@
+"""What the main thread may rely on when the helper cannot answer, and what a requeue's pickle holds."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpc_yolo.config import RetryConfig
+from hpc_yolo.rundir import RunDir
+from hpc_yolo.supervise.policy import Next
+from hpc_yolo.supervise.supervisor import Supervisor
+from hpc_yolo.supervise.task import TrainTask
+from hpc_yolo.types import StopReason
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def mute(tmp_path: Path, clock: Clock) -> Supervisor:
+    """Its helper never answers: it was never started."""
+    return Supervisor(RunDir(tmp_path), lambda _attempt: [], lambda _attempt: RetryConfig(), clock=clock)
+
+
+def test_nobody_waits_longer_than_the_grace_period(mute: Supervisor, clock: Clock) -> None:
+    mute.ask(StopReason.PREEMPTION)
+    assert not mute.is_over()
+
+    clock.now += RetryConfig().grace_s + 1
+
+    assert mute.is_over()
+    assert mute.conclude().next is Next.REQUEUE
+
+
+def test_without_a_stop_request_it_goes_on_for_ever(mute: Supervisor, clock: Clock) -> None:
+    clock.now += 1e6
+
+    assert not mute.is_over()
+
+
+def test_the_first_reason_stands(mute: Supervisor) -> None:
+    mute.ask(StopReason.CANCELLATION)
+    mute.ask(StopReason.PREEMPTION)
+
+    assert mute.conclude().next is Next.STOP
+
+
+def test_the_pickle_holds_a_path_and_nothing_else(mute: Supervisor) -> None:
+    task = TrainTask("/runs/a")
+    task._supervisor = mute
+
+    assert pickle.loads(pickle.dumps(task)).__dict__ == {"run_dir": "/runs/a", "_supervisor": None}
+
+
+def test_a_warning_before_the_task_is_called_requeues_it() -> None:
+    script = (
+        "from hpc_yolo.supervise.task import TrainTask; import os, signal; "
+        "requeued = TrainTask('/runs/a').checkpoint(); os.kill(os.getpid(), signal.SIGUSR1); "
+        "print(requeued.function.run_dir)"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    found = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=False)
+
+    assert (found.returncode, found.stdout) == (0, "/runs/a\n"), signal.Signals(-found.returncode)
+
+
+def test_the_supervisor_imports_nothing_heavy() -> None:
+    heavy = ("torch", "ultralytics", "hydra", "omegaconf", "safetensors")
+    script = f"import sys, hpc_yolo.supervise.task, hpc_yolo.submit.controller; print([m for m in {heavy} if m in sys.modules])"
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    found = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
+
+    assert found.stdout == "[]\n"
