@@ -1,4 +1,4 @@
-"""Owns the demonstration data set: scenes of real handwritten digits with exact boxes. Knows no torch and no ultralytics."""
+"""Owns the demonstration data set: scenes of real handwritten digits with exact boxes. Knows no torch, no ultralytics."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def _background(imgsz: int, rng: np.random.Generator) -> NDArray[np.float32]:
     clouds = Image.fromarray(rng.integers(0, 256, (5, 5), dtype=np.uint8)).resize(
         (imgsz, imgsz), Image.Resampling.BICUBIC
     )
-    soft = (np.asarray(clouds, dtype=np.float32) / 255 - 0.5) * 40
+    soft: NDArray[np.float32] = (np.asarray(clouds, dtype=np.float32) / 255 - np.float32(0.5)) * np.float32(40)
     grain = rng.integers(-8, 9, (imgsz, imgsz, 3)).astype(np.float32)
     tint = rng.integers(30, 90, 3).astype(np.float32)
     return soft[:, :, None] + grain + tint

@@ -21,6 +21,7 @@ from hpc_yolo.train_args import package_dir
 #: A folder that is searched for start weights, for machines without internet.
 WEIGHTS_VARIABLE = "HPC_YOLO_WEIGHTS_DIR"
 
+_ARCHITECTURES = Path(__file__).resolve().parent.parent / "architectures"
 _DOWNLOAD_S = 120
 _IMAGES = {".bmp", ".dng", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp", ".pfm", ".heic", ".avif", ".jp2"}
 _SPLITS = ("train", "val", "test")
@@ -44,6 +45,9 @@ def resolve_weights(weights: str) -> tuple[str, str]:
     path = Path(weights).expanduser()
     if path.is_file():
         return str(path.resolve()), digest_of_weights(path)
+    ours = _ARCHITECTURES / weights
+    if ours.is_file():
+        return str(ours), digest_of_weights(ours)
     if path.suffix in (".yaml", ".yml"):
         shipped = _shipped_architecture(path.name)
         if shipped is None:
