@@ -1,0 +1,82 @@
+"""What the docs tell people to type is understood, and what they link to is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from hpc_yolo.cli import main as cli
+from hpc_yolo.errors import DataError
+from hpc_yolo.submit.train_command import main as train
+from tests.material import write_scenes
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(?:bash|console|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def lines() -> list[tuple[str, str]]:
+    """Every command line in the docs, with the page that has it."""
+    return [
+        (page.name, line.split(" #")[0].strip())
+        for page in PAGES
+        for block in BLOCK.findall(page.read_text(encoding="utf-8"))
+        for line in block.splitlines()
+        if line.strip()
+    ]
+
+
+TRAIN = [(page, line) for page, line in lines() if line.startswith("hpc-yolo train") and "-sc" not in line]
+OTHER = sorted({line.split()[1] for _, line in lines() if line.startswith("hpc-yolo ")} - {"train"})
+SCRIPTS = sorted({line.split()[0] for _, line in lines() if line.startswith("./")})
+
+
+def test_the_docs_have_commands() -> None:
+    assert len(TRAIN) >= 5
+    assert {"run", "status", "logs", "preempt", "compare", "fingerprint"} <= set(OTHER)
+    assert {"./launch/quickstart", "./launch/test"} <= set(SCRIPTS)
+
+
+@pytest.mark.parametrize(("page", "line"), TRAIN)
+def test_train_lines_compose(page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As typed, on a data set that is there; published weights cannot be had in a test."""
+    monkeypatch.chdir(tmp_path)
+    data = write_scenes(tmp_path / "data", train=2, val=2)
+    words = [re.sub(r"data\.yaml=\S+", f"data.yaml={data}", word) for word in shlex.split(line)[2:]]
+    monkeypatch.setattr("hpc_yolo.submit.resolve._download", lambda _name: None)
+
+    try:
+        assert train([*words, f"runs_dir={tmp_path / 'runs'}"], launch=lambda _run, _wait: 0) == 0
+    except DataError as error:
+        assert "could not be downloaded" in str(error)  # everything else about the line was right
+
+
+@pytest.mark.parametrize("command", OTHER)
+def test_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli([command, "--help"])
+
+    assert end.value.code == 0
+    assert "example" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_are_there_and_executable(script: str) -> None:
+    assert (ROOT / script).stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = [t for t in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")) if "://" not in t]
+
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    files = [*(ROOT / "hpc_yolo").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "launch").rglob("*.py")]
+    long = {str(file.relative_to(ROOT)): count for file in files if (count := len(file.read_text().splitlines())) > 400}
+
+    assert long == {}
