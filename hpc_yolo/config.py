@@ -22,7 +22,7 @@ class Exact(Enum):
 @dataclass(kw_only=True, slots=True)
 class ModelConfig:
     weights: str = MISSING
-    """Where training starts: a .pt (fine-tune) or a .yaml (from nothing), as a path or a name that ultralytics ships."""
+    """Where training starts: a .pt (fine-tune) or a .yaml (from nothing); a path, or a name that ultralytics ships."""
     task: str = "detect"
 
     def __post_init__(self) -> None:
@@ -52,7 +52,10 @@ class DataConfig:
     digits: DigitsConfig | None = None
     """Made where `yaml` is null."""
     streams: int = 8
-    """Into how many streams batches fall; a mosaic draws from its own. Best a multiple of train.workers. Decides the bits."""
+    """Into how many streams batches fall; a mosaic draws from its own. Decides the bits.
+
+    Best a multiple of train.workers.
+    """
 
     def __post_init__(self) -> None:
         if self.yaml is None and self.digits is None:
@@ -112,7 +115,8 @@ class Config:
     runs_dir: str = "runs"
     name: str = "default"
     """The folder under runs_dir that the runs of one experiment share."""
-    exact: Exact = Exact.WARN
+    exact: str = "warn"
+    """warn | strict, see Exact. A text, because Hydra knows an enum by its members' names only: in capitals."""
     wait: bool | None = None
     """Stay and show progress. null: yes on this machine."""
     dry_run: bool = False
@@ -120,6 +124,8 @@ class Config:
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.name.startswith("."):
             raise ConfigError(f"name={self.name!r} must be a plain folder name, such as name=baseline.")
+        if self.exact not in [it.value for it in Exact]:
+            raise ConfigError(f"exact={self.exact} must be warn or strict.")
 
 
 def _at_least(name: str, value: float, least: float) -> None:

@@ -1,4 +1,4 @@
-"""Owns the frozen config of a run: run.yaml (what decides the weights, with a hash) and launch.yaml (what may change)."""
+"""Owns the frozen config of a run: run.yaml (what decides the weights, and its hash), launch.yaml (what may change)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMAT = 1
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class FrozenRun:
-    """What decides the weights, resolved once. `train` holds every ultralytics argument but the owned and the launch ones."""
+    """What decides the weights, resolved once. `train` holds every training argument but owned and launch ones."""
 
     id: RunId
     name: str

@@ -111,7 +111,8 @@ def find_runs(root: Path) -> Iterator[RunDir]:
         return
     for depth in ("*/run.yaml", "*/*/run.yaml"):
         for file in sorted(root.glob(depth)):
-            yield RunDir(file.parent)
+            if not file.parent.name.startswith("."):  # one that is just being made
+                yield RunDir(file.parent)
 
 
 def fsync_file(path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Owns what is known of ultralytics' training arguments: names, defaults, types. Reads its default.yaml, imports none of it.
+"""Owns what is known of ultralytics' training arguments: names, defaults, types. Reads its files, imports none of it.
 
-Importing ultralytics takes seconds (it imports torch), and a command that only composes a config must not wait for that.
+Importing ultralytics takes seconds (it imports torch); a command that only composes a config must not wait for that.
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ OWNED = {
     "cfg": "put your values into a file under --config-dir, or use train.NAME=VALUE",
 }
 
+#: What upstream takes only late in a training, or never says; compared without regard to case.
+_CHOICES = {
+    "optimizer": ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp"),
+    "amp": ("true", "false", "fp16", "bf16", "fp32"),
+    "split": ("val", "test", "train"),
+    "copy_paste_mode": ("flip", "mixup"),
+}
+_LEAST = {"workers": 0, "close_mosaic": 0, "imgsz": 1, "batch": -1}
+
 #: Training arguments that cannot change a weight: they may differ from attempt to attempt.
 LAUNCH = (
     "workers", "device", "cache", "verbose", "plots", "save", "save_period", "profile",
@@ -62,12 +71,31 @@ class Argument:
             return None if "optional" in self.kinds or self.default is None else f"must be {self._words()}"
         if not any(_is_kind(value, kind) for kind in self.kinds):
             return f"must be {self._words()}"
+        choices = _CHOICES.get(self.name)
+        if choices and str(value).lower() not in map(str.lower, choices):
+            return f"must be one of {', '.join(choices)}"
+        if (
+            self.name == "fraction"
+            and _is_kind(value, "float")
+            and (value <= 0 or (isinstance(value, float) and value > 1))
+        ):
+            return "must be a share above 0 and up to 1, or a whole number of images"
+        if self.name == "batch" and (value == 0 or (isinstance(value, float) and not 0 < value < 1)):
+            return "must be a whole number, -1 (as many as fit) or a share of the GPU's memory between 0 and 1"
         if isinstance(value, int | float) and not isinstance(value, bool):
             if self.least is not None and value < self.least:
                 return f"must be {self.least:g} or more"
             if self.most is not None and value > self.most:
                 return f"must be {self.most:g} or less"
         return None
+
+    def normal(self, value: Any) -> Any:
+        """One spelling for one value, so that `box=8` and `box=8.0` are one run, and `epochs=1e2` is 100."""
+        if isinstance(value, float) and value.is_integer() and "float" not in self.kinds and "int" in self.kinds:
+            return int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and "float" in self.kinds and "int" not in self.kinds:
+            return float(value)
+        return value
 
     def _words(self) -> str:
         names = {
@@ -119,20 +147,40 @@ def defaults() -> dict[str, Any]:
     return {name: argument.default for name, argument in arguments().items()}
 
 
-def check(values: dict[str, Any]) -> None:
-    """Refuse arguments that the run owns, that do not exist, or whose value is of the wrong kind.
+@cache
+def foreign() -> frozenset[str]:
+    """Arguments of ultralytics' other commands: prediction, export, tracking."""
+    every = yaml.safe_load((package_dir() / "cfg" / "default.yaml").read_text(encoding="utf-8"))
+    return frozenset(set(every) - set(arguments()) - set(OWNED))
+
+
+def unknown(name: str) -> str:
+    """Why `train.NAME` is refused, and what to write instead."""
+    if name in OWNED:
+        return f"train.{name} is decided by the run: {OWNED[name]}."
+    if name in foreign():
+        return f"train.{name} belongs to ultralytics' predict, export or track, not to training. Leave it out."
+    return f"train.{name} is no training argument of ultralytics. {nearest(name)}"
+
+
+def checked(values: dict[str, Any]) -> dict[str, Any]:
+    """The values, each in its one spelling.
+
+    Refuses arguments that the run owns, that do not exist, or whose value is of the wrong kind.
 
     Raises:
         ConfigError: about the first bad one, with what to write instead.
     """
+    normal = {}
     for name, value in values.items():
-        if name in OWNED:
-            raise ConfigError(f"train.{name} is decided by the run: {OWNED[name]}.")
         if name not in arguments():
-            raise ConfigError(f"train.{name} is no training argument of ultralytics. {nearest(name)}")
-        problem = None if value is None and name in LAUNCH else arguments()[name].problem(value)
+            raise ConfigError(unknown(name))
+        argument = arguments()[name]
+        normal[name] = argument.normal(value)
+        problem = None if value is None and name in LAUNCH else argument.problem(normal[name])
         if problem:
-            raise ConfigError(f"train.{name}={value!r} {problem} (default: {arguments()[name].default}).")
+            raise ConfigError(f"train.{name}={value!r} {problem} (default: {argument.default}).")
+    return normal
 
 
 def nearest(name: str) -> str:
@@ -158,4 +206,4 @@ def _limits() -> tuple[frozenset[str], dict[str, float]]:
             value = node.value.args[0] if isinstance(node.value, ast.Call) and node.value.args else node.value
             if node.targets[0].id in ("CFG_FRACTION_KEYS", "CFG_INT_MIN"):
                 found[node.targets[0].id] = ast.literal_eval(value)
-    return frozenset(found.get("CFG_FRACTION_KEYS", ())), dict(found.get("CFG_INT_MIN", {}))
+    return frozenset(found.get("CFG_FRACTION_KEYS", ())) | {"scale"}, {**found.get("CFG_INT_MIN", {}), **_LEAST}

@@ -78,7 +78,7 @@ find_python() {
 }
 
 install_project() {
-    local project="$root[$1]"
+    local project="${root}[$1]"
     if [ -f "$ours" ]; then
         if pip_install --constraint "$root/requirements.lock" --editable "$project"; then return; fi
         say "requirements.lock does not fit this machine (or the download failed); trying with the bounds of pyproject.toml alone"

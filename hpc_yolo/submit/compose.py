@@ -13,10 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hpc_yolo import train_args
-from hpc_yolo.config import Config, Exact
+from hpc_yolo.config import Config
 from hpc_yolo.errors import ConfigError
 
 ROOT = "train"
+
+#: Named in conf/train.yaml: where Hydra may write what it must write in a sweep.
+SCRATCH_VARIABLE = "HPC_YOLO_HYDRA_SCRATCH"
 
 
 def conf_dir() -> Path:
@@ -41,6 +44,9 @@ def to_config(composed: DictConfig) -> Config:
     Raises:
         ConfigError: about the first value that does not fit.
     """
+    for key in _keys(composed):
+        if not key.startswith("train.") and key not in _known_keys():
+            raise ConfigError(_unknown(key))  # came in by `+key=value` or a config file
     try:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
@@ -49,10 +55,12 @@ def to_config(composed: DictConfig) -> Config:
     return config
 
 
-def lower_case_exact(overrides: list[str]) -> list[str]:
-    """Hydra takes an enum by its member's name; people write exact=strict."""
-    names = {f"exact={member.value}": f"exact={member.name}" for member in Exact}
-    return [names.get(override, override) for override in overrides]
+def _keys(composed: DictConfig) -> list[str]:
+    """Every key that holds a value, and every group: `model`, `model.weights`, ..."""
+    values = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(values, dict)
+    groups = {str(key): value if isinstance(value, dict) else {} for key, value in values.items()}
+    return [*groups, *(f"{group}.{name}" for group, inner in groups.items() for name in map(str, inner))]
 
 
 def in_one_line(error: Exception) -> ConfigError:
@@ -69,7 +77,7 @@ def in_one_line(error: Exception) -> ConfigError:
     full_key = re.search(r"full_key: (\S+)", text)
     where = f"{full_key[1]}: " if full_key else ""
     text = re.sub(r"\s*(full_key|object_type|reference_type)(:|=) ?\S+", "", text)
-    text = re.sub(r"Error merging override \S+ ", "", text).replace("[WARN, STRICT]", "warn or strict")
+    text = re.sub(r"Error merging override \S+ ", "", text)
     return ConfigError(f"{where}{text}. `hpc-yolo train --cfg job` shows every key and its value.")
 
 
@@ -87,10 +95,7 @@ def _full_key(text: str) -> str | None:
 
 def _unknown(full: str) -> str:
     if full.startswith("train."):
-        name = full.removeprefix("train.")
-        if name in train_args.OWNED:
-            return f"train.{name} is decided by the run: {train_args.OWNED[name]}."
-        return f"train.{name} is no training argument of ultralytics. {train_args.nearest(name)}"
+        return train_args.unknown(full.removeprefix("train."))
     close = difflib.get_close_matches(full, _known_keys(), n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]}?" if close else "`hpc-yolo train --cfg job` shows every key."
     return f"{full} is no key of the config. {hint}"

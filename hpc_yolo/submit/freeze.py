@@ -9,10 +9,10 @@ from pathlib import Path
 
 from hpc_yolo import train_args
 from hpc_yolo.attempts import occupant
-from hpc_yolo.config import Config
+from hpc_yolo.config import Config, Exact
 from hpc_yolo.errors import BusyError, ConfigError, StorageError
 from hpc_yolo.frozen import FrozenRun, Launch, launch_text, load_run, run_text, write_launch
-from hpc_yolo.rundir import RunDir, fsync_dir
+from hpc_yolo.rundir import RunDir, fsync_dir, write_text_atomic
 from hpc_yolo.submit.identity import run_id
 from hpc_yolo.submit.resolve import resolve_data, resolve_weights
 
@@ -33,10 +33,10 @@ def plan(config: Config) -> Plan:
         ConfigError: a training argument is wrong.
         DataError: the weights or the data set are not there.
     """
-    train_args.check(config.train)
-    weights, weights_digest = resolve_weights(config.model.weights)
+    train = train_args.checked(config.train)
+    weights, weights_digest = resolve_weights(config.model.weights, may_download=not config.dry_run)
     data = resolve_data(config.data, is_dry_run=config.dry_run)
-    decides = {k: v for k, v in config.train.items() if k not in train_args.LAUNCH}
+    decides = {k: v for k, v in train.items() if k not in train_args.LAUNCH}
     frozen = FrozenRun(
         id=run_id(
             task=config.model.task,
@@ -59,8 +59,8 @@ def plan(config: Config) -> Plan:
         streams=config.data.streams,
     )
     launch = Launch(
-        train={k: v for k, v in config.train.items() if k in train_args.LAUNCH},
-        exact=config.exact,
+        train={k: v for k, v in train.items() if k in train_args.LAUNCH},
+        exact=Exact(config.exact),
         snapshot=config.snapshot,
         retry=config.retry,
         cluster=config.cluster,
@@ -73,7 +73,7 @@ def materialise(it: Plan) -> None:
 
     Raises:
         BusyError: it is being trained.
-        ConfigError: the directory holds another config under this id.
+        ConfigError: its run.yaml was edited.
         StorageError: it cannot be written.
     """
     try:
@@ -83,8 +83,8 @@ def materialise(it: Plan) -> None:
             _create(it)
     except OSError as error:
         raise StorageError(
-            f"cannot write {error.filename or it.run.path}: {error.strerror}. Choose another runs_dir=..., or check owner, "
-            "permissions and quota."
+            f"cannot write {error.filename or it.run.path}: {error.strerror}. Choose another runs_dir=..., or check "
+            "owner, permissions and quota."
         ) from error
 
 
@@ -92,13 +92,10 @@ def _ready(it: Plan) -> None:
     taken = occupant(it.run)
     if taken is not None:
         raise BusyError(
-            f"{it.run.path} is being trained already (attempt {taken.attempt.number}, process {taken.pid} on {taken.host}). "
-            f"Follow it with `hpc-yolo logs -f {it.run.path}`."
+            f"{it.run.path} is being trained already (attempt {taken.attempt.number}, process {taken.pid} on "
+            f"{taken.host}). Follow it with `hpc-yolo logs -f {it.run.path}`."
         )
-    if load_run(it.run).hash != it.frozen.hash:
-        raise ConfigError(
-            f"{it.run.path} holds another config under this id (made by another release?). Submit with another name=..."
-        )
+    load_run(it.run)  # refused if it was edited; defaults that a later release changed do not touch what is frozen
     write_launch(it.run, it.launch)
 
 
@@ -106,9 +103,11 @@ def _create(it: Plan) -> None:
     it.run.path.parent.mkdir(parents=True, exist_ok=True)
     staged = it.run.path.with_name(f".{it.run.path.name}.{os.getpid()}")
     shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir()
-    RunDir(staged).run_yaml.write_text(run_text(it.frozen), encoding="utf-8")
-    RunDir(staged).launch_yaml.write_text(launch_text(it.launch), encoding="utf-8")
-    fsync_dir(staged)
-    os.rename(staged, it.run.path)
-    fsync_dir(it.run.path.parent)
+    try:
+        staged.mkdir()
+        write_text_atomic(RunDir(staged).launch_yaml, launch_text(it.launch))
+        write_text_atomic(RunDir(staged).run_yaml, run_text(it.frozen))
+        os.rename(staged, it.run.path)
+        fsync_dir(it.run.path.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)  # there only where something failed

@@ -24,8 +24,8 @@ def run_id(
 ) -> RunId:
     """The id of the run that these values decide.
 
-    Values that equal their default are left out, so an option that a later release adds changes no old id. Paths, names and
-    everything that may change between attempts never come here.
+    Values that equal their default are left out, so an option that a later release adds changes no old id. Paths, names
+    and everything that may change between attempts never come here.
     """
     asked: dict[str, Any] = {
         "weights": weights_digest,

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class ResolvedData:
     digest: str
 
 
-def resolve_weights(weights: str) -> tuple[str, str]:
+def resolve_weights(weights: str, *, may_download: bool = True) -> tuple[str, str]:
     """Find the start weights or architecture; returns where, and the digest.
 
     Raises:
@@ -55,11 +56,12 @@ def resolve_weights(weights: str) -> tuple[str, str]:
                 f"model.weights={weights} does not exist, and ultralytics ships no architecture of that name."
             )
         return path.name, digest_of_weights(Path(path.name))
-    found = _search(path.name) or _download(path.name)
+    found = _search(path.name) or (_download(path.name) if may_download else None)
     if found is None:
         folder = os.environ.get(WEIGHTS_VARIABLE) or Path.cwd()
+        tried = " and could not be downloaded" if may_download else ""
         raise DataError(
-            f"model.weights={weights} is not on this machine and could not be downloaded. Put the file at "
+            f"model.weights={weights} is not on this machine{tried}. Put the file at "
             f"{Path(folder) / path.name}, or train from nothing with model.weights={path.stem}.yaml."
         )
     return str(found.resolve()), digest_of_weights(found)
@@ -84,20 +86,24 @@ def resolve_data(data: DataConfig, *, is_dry_run: bool = False) -> ResolvedData:
     """
     if data.yaml is None:
         assert data.digits is not None
-        path = _digits(data.digits, is_dry_run)
-    else:
-        path = Path(data.yaml).expanduser().resolve()
+        return _resolve_digits(data.digits, is_dry_run)
+    path = Path(data.yaml).expanduser().resolve()
     if not path.is_file():
-        if is_dry_run and data.yaml is None:
-            return ResolvedData(str(path), {}, "")
         raise DataError(f"data.yaml={data.yaml}: there is no such file. Give the path of your data set's YAML.")
+    return _resolve_yaml(path)
+
+
+def _resolve_yaml(path: Path) -> ResolvedData:
     content = _read_yaml(path)
+    if content.get("names") is None and not isinstance(content.get("nc"), int):
+        raise DataError(f"{path}: `names:` is missing. List the names of the classes there, by their number.")
     root = _root(path, content)
     content = {**content, "path": str(root)}
     return ResolvedData(str(path), content, _digest(path, root, content))
 
 
-def _digits(digits: DigitsConfig, is_dry_run: bool) -> Path:
+def _resolve_digits(digits: DigitsConfig, is_dry_run: bool) -> ResolvedData:
+    """A dry run makes what is not there yet elsewhere, for its digest: the id it prints is the one of the real run."""
     from hpc_yolo.digits import digits_yaml, ensure_digits
 
     options = {
@@ -107,7 +113,12 @@ def _digits(digits: DigitsConfig, is_dry_run: bool) -> Path:
         "seed": digits.seed,
     }
     root = Path(digits.root).expanduser().resolve()
-    return digits_yaml(root, **options) if is_dry_run else ensure_digits(root, **options)
+    path = digits_yaml(root, **options)
+    if not is_dry_run or path.is_file():
+        return _resolve_yaml(ensure_digits(root, **options))
+    with tempfile.TemporaryDirectory(prefix="hpc-yolo-") as scratch:
+        made = _resolve_yaml(ensure_digits(Path(scratch), **options))
+    return ResolvedData(str(path), {**made.content, "path": str(path.parent)}, made.digest)
 
 
 def _root(path: Path, content: dict[str, Any]) -> Path:
@@ -134,20 +145,20 @@ def _digest(path: Path, root: Path, content: dict[str, Any]) -> str:
                 if split == "test":
                     continue
                 raise DataError(f"{path}: `{split}: {part}` does not exist ({source}).")
-            for line in _listing(source):
-                found.update(line.encode())
+            lines = _listing(source)
+            if not lines and split != "test":
+                raise DataError(f"{path}: `{split}: {part}` holds no images ({source}).")
+            found.update("".join(lines).encode())
     return found.hexdigest()
 
 
 def _listing(source: Path) -> list[str]:
     """`name size` of every image below `source` and of its labels; of a .txt list, its lines."""
     if source.is_file():
-        return source.read_text(encoding="utf-8").splitlines(keepends=True)
+        return source.read_text(encoding="utf-8-sig").splitlines(keepends=True)
     labels = Path("/labels/".join(f"{source}/".rsplit("/images/", 1)))  # where ultralytics looks for them
-    lines = []
-    for folder, suffixes in ((source, _IMAGES), (labels, {".txt"})):
-        lines += [f"{name} {size}\n" for name, size in _walk(folder, "", suffixes)]
-    return sorted(lines)
+    images = _walk(source, "", _IMAGES)
+    return sorted(f"{name} {size}\n" for name, size in images + (_walk(labels, "", {".txt"}) if images else []))
 
 
 def _walk(folder: Path, prefix: str, suffixes: set[str]) -> list[tuple[str, int]]:
@@ -180,11 +191,8 @@ def _search(name: str) -> Path | None:
 
 
 def _download(name: str) -> Path | None:
-    """Let ultralytics fetch published weights into the working folder, once, in a process of its own (it imports torch)."""
-    code = (
-        "import sys; from ultralytics.utils import downloads; "
-        "downloads.attempt_download_asset(sys.argv[1], release='latest', retry=0)"
-    )
+    """Let ultralytics fetch published weights into the working folder, once, in its own process (it imports torch)."""
+    code = "import sys; from ultralytics.utils import downloads; downloads.attempt_download_asset(sys.argv[1], retry=0)"
     print(f"hpc-yolo: {name} is not here; trying to download it", file=sys.stderr, flush=True)
     try:
         subprocess.run([sys.executable, "-c", code, name], timeout=_DOWNLOAD_S, capture_output=True, check=False)

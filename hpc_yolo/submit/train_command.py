@@ -35,52 +35,64 @@ def main(argv: list[str], launch: Launcher | None = None) -> int:
             print(text, end="")
             return ExitCode.DONE
         completion.hide_subcommand()
-    outcomes: list[int] = []
-    failures: list[HpcYoloError] = []
-    is_sweep = "-m" in argv or "--multirun" in argv
-
-    def job(composed: DictConfig) -> None:
-        try:
-            outcomes.append(_train(composed, launch or _launch_here))
-        except HpcYoloError as error:  # raised through Hydra it would be told twice
-            failures.append(error)
-            outcomes.append(int(error.exit_code))
-            if is_sweep:
-                print(f"hpc-yolo: {error}", file=sys.stderr, flush=True)
-
-    _run(argv, job)
-    if failures and not is_sweep:
-        raise failures[0]
+    jobs = _compose(argv)  # all of them first: a mistyped name in the last one must not come to light after days
+    if len(jobs) == 1:
+        return _train(jobs[0], launch or _launch_here)
+    outcomes = [_train_one_of(jobs, number, launch or _launch_here) for number in range(len(jobs))]
     return next((code for code in outcomes if code != ExitCode.DONE), int(ExitCode.DONE))
 
 
-def _run(argv: list[str], job: Callable[[DictConfig], None]) -> None:
+def _compose(argv: list[str]) -> list[DictConfig]:
+    """Let Hydra do what its flags say; returns the config of each job, none where a flag only asked for something."""
     compose.register_schema()
-    before = dict(os.environ), sys.argv
+    jobs: list[DictConfig] = []
+    environment, words = dict(os.environ), sys.argv
     with tempfile.TemporaryDirectory(prefix="hpc-yolo-") as scratch:
+        os.environ[compose.SCRATCH_VARIABLE] = scratch
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the error is told in our words
-        sys.argv = ["hpc-yolo train", *compose.lower_case_exact(argv)]
-        if "-m" in argv or "--multirun" in argv:
-            sys.argv += [f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=."]
-        parser = get_args_parser()
+        sys.argv = ["hpc-yolo train", *argv]
         try:
-            _run_hydra(
-                args=parser.parse_intermixed_args(sys.argv[1:]),
-                args_parser=parser,
-                task_function=job,
-                config_path=str(compose.conf_dir()),
-                config_name=compose.ROOT,
-            )
-        except HpcYoloError:
-            raise
+            _drive_hydra(argv, jobs)
         except Exception as error:
             if compose.is_hydra_error(error):
                 raise compose.in_one_line(error) from error
             raise
         finally:
             os.environ.clear()
-            os.environ.update(before[0])
-            sys.argv = before[1]
+            os.environ.update(environment)
+            sys.argv = words
+    return jobs
+
+
+def _drive_hydra(argv: list[str], jobs: list[DictConfig]) -> None:
+    def job(composed: DictConfig) -> None:
+        jobs.append(composed)
+
+    parser = get_args_parser()
+    parser.prog = "hpc-yolo train"
+    _run_hydra(
+        args=parser.parse_intermixed_args(argv),  # flags may stand between overrides
+        args_parser=parser,
+        task_function=job,
+        config_path=str(compose.conf_dir()),
+        config_name=compose.ROOT,
+    )
+
+
+def _train_one_of(jobs: list[DictConfig], number: int, launch: Launcher) -> int:
+    """One run of a sweep: what is wrong with it is told, and the others go on."""
+    try:
+        code = _train(jobs[number], launch)
+    except HpcYoloError as error:
+        print(f"hpc-yolo: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        code = int(error.exit_code)
+    print(f"{number + 1} of {len(jobs)}: {_in_words(code)}", flush=True)
+    return code
+
+
+def _in_words(code: int) -> str:
+    names = {it.value: it.name.lower().replace("_", " ") for it in ExitCode}
+    return f"{names.get(code, 'failed')} (exit code {code})" if code else "done"
 
 
 def _train(composed: DictConfig, launch: Launcher) -> int:
@@ -93,7 +105,7 @@ def _train(composed: DictConfig, launch: Launcher) -> int:
         )
         return ExitCode.DONE
     if it.run.is_run() and is_done(it.run):
-        print(f"already done: {it.run.path}")
+        print(f"already done: {it.run.path}", flush=True)
         return ExitCode.DONE
     materialise(it)
     print(f"run {it.frozen.id}: {it.run.path}", flush=True)

@@ -6,6 +6,9 @@ from hpc_yolo.events import Event, Kind, read_events
 from hpc_yolo.heartbeat import read_beat
 from hpc_yolo.rundir import AttemptDir, RunDir
 from hpc_yolo.supervise.policy import Past
+from hpc_yolo.types import ExitCode
+
+_LAST_WORDS = {Kind.STOPPED: int(ExitCode.STOPPED), Kind.FINISHED: int(ExitCode.DONE)}
 
 
 def past_of(run: RunDir, before: AttemptDir) -> list[Past]:
@@ -18,6 +21,18 @@ def last_step(attempt: AttemptDir, events: list[Event] | None = None) -> int:
     beat = read_beat(attempt.heartbeat)
     told = [int(e.fields.get("step") or 0) for e in (read_events(attempt.events) if events is None else events)]
     return max([*told, beat.step if beat else 0])
+
+
+def meant_exit_code(attempt: AttemptDir, code: int) -> int:
+    """The exit code that the worker was about to leave with, where a signal hit it on its last steps out.
+
+    Python gives up its signal handlers while it shuts down, which takes seconds with torch: a second warning, or a kill,
+    then ends a worker that has already saved or finished everything, and told so.
+    """
+    if code >= 0:
+        return code
+    last = [event.kind for event in read_events(attempt.events) if event.kind in _LAST_WORDS]
+    return _LAST_WORDS[last[-1]] if last else code
 
 
 def last_event(attempt: AttemptDir, kind: Kind) -> Event | None:

@@ -25,7 +25,7 @@ from hpc_yolo.events import Kind, Ledger
 from hpc_yolo.processes import boot_id, process_start
 from hpc_yolo.rundir import AttemptDir, RunDir
 from hpc_yolo.supervise import tree
-from hpc_yolo.supervise.past import is_awaited, last_step, past_of
+from hpc_yolo.supervise.past import is_awaited, last_step, meant_exit_code, past_of
 from hpc_yolo.supervise.policy import Decision, Ending, Next, decide, leave_between
 from hpc_yolo.types import SUPERVISOR_VARIABLE, ExitCode, StopReason
 
@@ -124,7 +124,8 @@ class Supervisor:
         tree.kill_children()
         if code != ExitCode.DONE:
             self._pause(_SETTLE_S)
-        ending = Ending(exit_code=code, step=last_step(attempt), asked=self.asked, is_overdue=is_overdue)
+        meant = meant_exit_code(attempt, code)
+        ending = Ending(exit_code=meant, step=last_step(attempt), asked=self.asked, is_overdue=is_overdue)
         decision = decide(past_of(self._run, attempt), ending, retry)
         _tell_end(ledger, decision, code)
         return decision

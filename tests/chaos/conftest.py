@@ -21,7 +21,7 @@ from hpc_yolo.submit.train_command import main as train
 from tests.material import write_architecture, write_scenes
 
 HPC_YOLO = (sys.executable, "-m", "hpc_yolo")
-DEADLINE_S = 120
+DEADLINE_S = 240
 
 
 def wait_until(condition: Callable[[], Any], what: str, pause_s: float = 0.01) -> Any:

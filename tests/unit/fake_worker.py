@@ -47,6 +47,8 @@ def main(run: RunDir, number: int) -> int:
             time.sleep(part.get("saves_for_s", 0))
             saved.write_text(json.dumps(step))
             ledger.append(Kind.STOPPED, step=step)
+            if part.get("dies_leaving"):
+                os.kill(os.getpid(), signal.SIGKILL)
             return int(part.get("stops_with", 75))
         step += 1
         heart.record.step = step
@@ -55,6 +57,8 @@ def main(run: RunDir, number: int) -> int:
     if part["then"] == "finish":
         saved.write_text(json.dumps(step))
         ledger.append(Kind.FINISHED, step=step, metrics={})
+        if part.get("dies_leaving"):
+            os.kill(os.getpid(), signal.SIGKILL)
         return 0
     if part["then"] == "be killed":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -174,6 +174,16 @@ def test_a_worker_that_does_not_stop_is_killed_at_the_deadline_and_requeued(begi
     assert events(run, Kind.ATTEMPT_ENDED)[0].fields["exit_code"] == -9
 
 
+def test_a_worker_that_is_killed_on_its_way_out_has_still_saved_or_finished(begin: Begin) -> None:
+    run, submission = begin({**TRAIN_ON, "dies_leaving": True}, {**FINISH, "dies_leaving": True}, max_restarts=0)
+    until_attempt(run, 1)
+
+    os.kill(worker(run), signal.SIGUSR1)
+
+    assert outcome(submission) == 0
+    assert endings(run) == [("preemption", "restart"), ("done", "done")]
+
+
 def test_a_worker_that_is_warned_alone_is_restarted_in_place(begin: Begin) -> None:
     run, submission = begin(TRAIN_ON, FINISH, max_restarts=0)
     until_attempt(run, 1)
@@ -399,7 +409,7 @@ def test_in_the_foreground_the_outcome_is_the_exit_code(foreground: Foreground) 
     code, told = terminal.close()
 
     assert code == 0
-    assert "attempt 1 ended (preemption; its state is saved): it is queued again" in told
+    assert "attempt 1 ended (preemption; its state is saved): it is queued again" in told.splitlines()
 
 
 def test_ctrl_c_saves_and_stops(foreground: Foreground) -> None:

@@ -1,0 +1,83 @@
+"""conf/: every YAML in it composes, fits the schema, and says what the schema says where both give a default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+
+from hpc_yolo import train_args
+from hpc_yolo.config import ClusterConfig, Config, DataConfig, RetryConfig, SnapshotConfig
+from hpc_yolo.submit.compose import ROOT, conf_dir, register_schema, to_config
+
+GROUPS = ("cluster", "data", "experiment", "model", "retry", "snapshot", "train")
+OPTIONS = sorted(file.relative_to(conf_dir()).with_suffix("") for file in conf_dir().glob("*/*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    register_schema()
+    with initialize_config_dir(str(conf_dir()), version_base=None):
+        yield
+
+
+def composed(*overrides: str) -> Config:
+    return to_config(hydra_compose(ROOT, overrides=list(overrides)))
+
+
+def test_every_file_of_conf_is_a_group_option_or_the_root() -> None:
+    files = {file.relative_to(conf_dir()).with_suffix("") for file in conf_dir().rglob("*.y*ml")}
+
+    assert files == {*OPTIONS, Path(ROOT)}
+    assert sorted({option.parts[0] for option in OPTIONS}) == sorted(GROUPS)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_every_option_composes_and_fits(option: Path) -> None:
+    words = [f"{option.parent}={option.name}"]
+    if option != Path("data/digits") and option.parent != Path("experiment"):
+        words.append("data.yaml=/data/my.yaml")
+
+    config = composed(*words)
+
+    assert train_args.checked(config.train)
+
+
+def test_conf_and_schema_agree_on_the_defaults() -> None:
+    config = composed("data.yaml=my.yaml")
+
+    assert asdict(config.cluster) == asdict(ClusterConfig())
+    assert asdict(config.snapshot) == asdict(SnapshotConfig())
+    assert asdict(config.retry) == asdict(RetryConfig())
+    assert config.data == DataConfig(yaml="my.yaml")
+    assert (config.runs_dir, config.name, config.exact, config.wait, config.dry_run) == (
+        "runs",
+        "default",
+        "warn",
+        None,
+        False,
+    )
+
+
+def test_train_holds_every_training_argument_with_ultralytics_default() -> None:
+    train = composed("data.yaml=my.yaml").train
+
+    assert {**train, "workers": 8} == train_args.defaults()
+    assert not set(train) & set(train_args.OWNED)
+
+
+def test_the_quickstart_needs_nothing_but_itself() -> None:
+    config = composed("experiment=quickstart")
+
+    assert config.name == "quickstart"
+    assert config.data.digits is not None
+    assert config.model.weights.endswith(".yaml")  # nothing to download
+    assert config.train["device"] == "cpu"
+
+
+def test_an_override_wins_over_an_experiment() -> None:
+    assert composed("experiment=quickstart", "train.epochs=1", "name=mine").train["epochs"] == 1
