@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from hpc_yolo.snapshot.format import Snapshot
 
 _STORAGE_ERRNOS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EACCES, errno.EPERM}
+    getattr(errno, name)
+    for name in ["ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ESTALE", "EACCES", "EPERM", "ENOTCONN", "ETIMEDOUT"]
 )
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hpc_yolo.errors import StorageError
 from hpc_yolo.snapshot.reading import METADATA_KEY, DamagedSnapshotError, RawTensor, read_raw
 from hpc_yolo.types import Phase
 
@@ -68,7 +70,10 @@ def write(snapshot: Snapshot, path: Path) -> None:
         "digests": {name: _checksum(tensor) for name, tensor in snapshot.tensors.items()},
     }
     text = json.dumps(body)
-    save_file(snapshot.tensors, path, metadata={METADATA_KEY: text, "crc32": str(zlib.crc32(text.encode()))})
+    try:
+        save_file(snapshot.tensors, path, metadata={METADATA_KEY: text, "crc32": str(zlib.crc32(text.encode()))})
+    except SafetensorError as error:  # how its Rust part tells of a full disk
+        raise StorageError(f"cannot write {path}: {error}. Check space and quota, then run it again.") from error
 
 
 def read(path: Path) -> Snapshot:

@@ -28,6 +28,7 @@ from hpc_yolo.supervise.policy import Next
 from hpc_yolo.supervise.task import CONTROLLER_VARIABLE
 from hpc_yolo.types import ExitCode, StopReason
 
+_SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _POLL_S = 0.1
 _PICKLE_WITHIN_S = 60.0
 #: How often a supervisor that was killed is started again.
@@ -86,9 +87,8 @@ class Controller:
         def warn(_signum: int, _frame: FrameType | None) -> None:
             self._is_warned = True
 
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(signum, stop)
-        signal.signal(signal.SIGUSR1, warn)
+        for signum in _SIGNALS:
+            signal.signal(signum, warn if signum == signal.SIGUSR1 else stop)
         tree.unblock_warnings()
 
     def _await_pickle(self) -> bool:
@@ -169,7 +169,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--parent", type=int)
     parser.add_argument("--grace-s", type=float, required=True)
     args = parser.parse_args(argv)
-    return int(Controller(Job(args.folder, RunDir(args.run), args.parent, args.grace_s)).run())
+    code = Controller(Job(args.folder, RunDir(args.run), args.parent, args.grace_s)).run()
+    for signum in _SIGNALS:  # Python puts the default actions back while it shuts down: the code would be lost
+        signal.signal(signum, signal.SIG_IGN)
+    return int(code)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import shutil
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from hpc_yolo.rundir import RunDir
+from hpc_yolo.snapshot.store import SnapshotStore
 from tests.chaos.conftest import Factory, Run, assert_same_bits, hpc_yolo, wait_until
 
 USR1, TERM = signal.SIGUSR1, signal.SIGTERM
@@ -208,3 +210,41 @@ def test_a_gpu_asked_for_where_none_is_gets_an_answer(small: Factory) -> None:
     assert answer.returncode == 78
     assert "asks for a GPU" in answer.stderr
     assert answer.stderr.count("\n") == 1
+
+
+def as_if_saved_elsewhere(run: Run) -> None:
+    """Make the newest snapshot one that another CPU's vendor had written."""
+    store = SnapshotStore(run.dir.snapshots_dir)
+    found = store.newest()
+    assert found is not None
+    found[1].plain["environment"]["cpu_vendor"] = "AnotherVendor"
+    store.commit(found[1], attempt=1)
+
+
+def test_a_place_that_cannot_be_exact_is_refused_under_strict_and_told_under_warn(small: Factory) -> None:
+    run = small("elsewhere")
+    assert run.warn_at_step(20, USR1) == 75
+    as_if_saved_elsewhere(run)
+
+    strict = hpc_yolo("run", run.path)
+    small("elsewhere", "exact=warn")
+    warned = hpc_yolo("run", run.path)
+
+    assert strict.returncode == 78
+    assert "CPU vendor: AnotherVendor -> " in strict.stderr
+    assert warned.returncode == 0
+    assert "not exact from step 20 on: CPU vendor" in warned.stderr
+    assert "CPU vendor" in run.status()["reason"]
+
+
+def test_a_full_disk_ends_with_74_and_the_run_goes_on_later(small: Factory, undisturbed: Run) -> None:
+    run = small("full-disk")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # noqa: E731 (a snapshot is larger)
+
+    answer = hpc_yolo("run", run.path, preexec_fn=limit)
+
+    assert answer.returncode == 74, answer.stderr
+    assert "cannot write" in answer.stderr
+    assert run.status()["state"] == "failed"
+    run.finish()
+    assert_same_bits(run, undisturbed)

@@ -1,0 +1,190 @@
+"""`hpc-yolo train` with its supervisor: preempted, killed, interrupted at the keyboard, it ends with the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from hpc_yolo.events import Kind, read_events
+from hpc_yolo.processes import process_start
+from hpc_yolo.rundir import find_runs
+from tests.chaos.conftest import DEADLINE_S, HPC_YOLO, Factory, Run, assert_same_bits, hpc_yolo, wait_until
+
+
+@dataclass
+class Terminal:
+    """One `hpc-yolo train` in a session of its own, as a terminal would have it."""
+
+    factory: Factory
+    name: str
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def train(self, *options: str) -> subprocess.Popen[str]:
+        words = [
+            *HPC_YOLO,
+            "train",
+            *self.factory.options,
+            f"name={self.name}",
+            f"runs_dir={self.factory.root}",
+            *options,
+        ]
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        self.started.append(process)
+        return process
+
+    @property
+    def run(self) -> Run:
+        return Run(wait_until(lambda: next(find_runs(self.factory.root / self.name), None), "the run directory"))
+
+    def pid_of(self, kind: Kind) -> int:
+        events = [e for a in self.run.dir.attempts() for e in read_events(a.events) if e.kind is kind]
+        return int(events[-1].fields["pid"])
+
+    def pids(self) -> set[int]:
+        """Every process that has ever worked for the run."""
+        events = [e for a in self.run.dir.attempts() for e in read_events(a.events)]
+        return {int(e.fields["pid"]) for e in events if e.kind in (Kind.ATTEMPT_STARTED, Kind.WORKER_STARTED)}
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str]:
+    out, _ = process.communicate(timeout=DEADLINE_S)
+    return process.returncode, out
+
+
+def preempt(run: Run) -> None:
+    answer = hpc_yolo("preempt", run.path)
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.fixture
+def terminal(small: Factory, request: pytest.FixtureRequest) -> Iterator[Terminal]:
+    it = Terminal(small, request.node.name.replace("test_", "", 1))
+    yield it
+    for process in it.started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    runs = list(find_runs(small.root / it.name))
+    for pid in it.pids() if runs else ():
+        if process_start(pid) is not None:
+            os.kill(pid, signal.SIGKILL)
+
+
+def assert_story(run: Run, **told: Any) -> None:
+    status = run.status()
+    assert {key: status[key] for key in told} == told
+
+
+def test_preempted_twice_with_dataloader_workers(terminal: Terminal, undisturbed: Run) -> None:
+    process = terminal.train("train.workers=2")
+    run = terminal.run
+    for attempt, step in ((1, 12), (2, 33)):
+        run.wait_for_step(step)
+        preempt(run)
+        wait_until(lambda attempt=attempt: len(run.dir.attempts()) > attempt, "the next attempt")
+    code, out = end(process)
+
+    assert code == 0, out
+    assert_same_bits(run, undisturbed)
+    assert_story(run, state="done", attempts=3, preemptions=2, steps_redone=0)
+    assert "2 interruptions, 0 steps redone" in out
+
+
+def test_preempted_while_it_imports(terminal: Terminal, undisturbed: Run) -> None:
+    process = terminal.train()
+    run = terminal.run
+    wait_until(lambda: any(read_events(a.events) for a in run.dir.attempts()), "the first attempt")
+    preempt(run)
+    code, out = end(process)
+
+    assert code == 0, out
+    assert_same_bits(run, undisturbed)
+    assert_story(run, state="done", steps_redone=0)
+
+
+def test_a_killed_worker_is_restarted_in_place(terminal: Terminal, undisturbed: Run) -> None:
+    process = terminal.train()
+    run = terminal.run
+    run.wait_for_step(20)
+    os.kill(terminal.pid_of(Kind.WORKER_STARTED), signal.SIGKILL)
+    code, out = end(process)
+
+    assert code == 0, out
+    assert_same_bits(run, undisturbed)
+    assert_story(run, state="done", attempts=2, preemptions=0)
+
+
+def test_a_killed_supervisor_leaves_no_orphan_and_run_goes_on(terminal: Terminal, undisturbed: Run) -> None:
+    process = terminal.train()
+    run = terminal.run
+    run.wait_for_step(20)
+    os.killpg(process.pid, signal.SIGKILL)
+    os.kill(terminal.pid_of(Kind.ATTEMPT_STARTED), signal.SIGKILL)
+    process.wait()
+    worker = terminal.pid_of(Kind.WORKER_STARTED)
+    wait_until(lambda: process_start(worker) is None, "the worker's end")
+    wait_until(lambda: not [pid for pid in terminal.pids() if process_start(pid) is not None], "everybody's end")
+    if run.status()["state"] != "done":
+        run.finish()
+
+    assert_same_bits(run, undisturbed)
+    assert_story(run, state="done", steps_redone=0)  # the kernel warned the worker, and it saved
+
+
+def test_ctrl_c_saves_and_stops_and_the_same_command_goes_on(terminal: Terminal, undisturbed: Run) -> None:
+    process = terminal.train()
+    run = terminal.run
+    run.wait_for_step(15)
+    process.send_signal(signal.SIGINT)
+    code, out = end(process)
+    stopped = run.status()
+    again, _ = end(terminal.train())
+
+    assert code == 75, out
+    assert stopped["state"] == "cancelled"
+    assert again == 0
+    assert_same_bits(run, undisturbed)
+    assert_story(run, state="done", attempts=2, steps_redone=0)
+
+
+def test_ctrl_c_twice_kills_and_nothing_is_lost(terminal: Terminal, undisturbed: Run) -> None:
+    process = terminal.train()
+    run = terminal.run
+    run.wait_for_step(25)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    code, out = end(process)
+    assert code != 0, out
+    wait_until(lambda: not [pid for pid in terminal.pids() if process_start(pid) is not None], "everybody's end")
+    again, out = end(terminal.train())
+
+    assert again == 0, out
+    assert_same_bits(run, undisturbed)
+    assert_story(run, state="done")
+
+
+def test_a_config_that_can_never_work_fails_at_once_with_its_code(terminal: Terminal) -> None:
+    code, out = end(terminal.train("train.device=7"))
+
+    assert code == 78, out
+    assert_story(terminal.run, state="failed", attempts=1)
+    assert "asks for a GPU" in terminal.run.status()["reason"]
+
+
+def test_in_the_background_it_goes_on_without_the_terminal(terminal: Terminal, undisturbed: Run) -> None:
+    code, out = end(terminal.train("wait=false"))
+    run = terminal.run
+
+    assert code == 0, out
+    wait_until(lambda: run.status()["state"] == "done", "the end", pause_s=0.5)
+    assert_same_bits(run, undisturbed)
+    assert json.loads(hpc_yolo("fingerprint", run.path, "--json").stdout)
