@@ -138,7 +138,10 @@ def _run(args: argparse.Namespace) -> int:
     run = locate(args.run, args.runs_dir)
     from hpc_yolo.exact.worker import main as work  # after the look: torch takes seconds
 
-    return work(run, args.attempt)
+    code = work(run, args.attempt)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # at once: taking torch down takes seconds, which a grace period may not have
 
 
 def _status(args: argparse.Namespace) -> int:

@@ -12,24 +12,8 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 def process_start(pid: int) -> int | None:
     """Start time of a living process in clock ticks since boot, which tells a reused pid apart; None if gone or a zombie."""
-    fields = _stat(pid)
+    fields = read_stat(pid)
     return None if fields is None or fields[0] in ("Z", "X") else int(fields[19])
-
-
-def process_group(pid: int) -> int | None:
-    fields = _stat(pid)
-    return None if fields is None else int(fields[2])
-
-
-def children_of(pid: int) -> list[int]:
-    """The processes that `pid` is the parent of."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            fields = _stat(int(entry.name))
-            if fields is not None and int(fields[1]) == pid:
-                found.append(int(entry.name))
-    return found
 
 
 def boot_id() -> str:
@@ -48,7 +32,7 @@ def signal_when_parent_dies(signum: signal.Signals, parent: int | None = None) -
         os.kill(os.getpid(), signum)
 
 
-def _stat(pid: int) -> list[str] | None:
+def read_stat(pid: int) -> list[str] | None:
     """/proc/PID/stat from the state on: state, ppid, pgrp, ...; the start time is the 20th."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

@@ -28,6 +28,7 @@ from hpc_yolo.frozen import FrozenRun, Launch, load_launch, load_run
 from hpc_yolo.heartbeat import Heart
 from hpc_yolo.processes import signal_when_parent_dies
 from hpc_yolo.rundir import AttemptDir, RunDir, write_text_atomic
+from hpc_yolo.sources import check_weights, has_changed_data
 from hpc_yolo.types import SUPERVISOR_VARIABLE, ExitCode, Phase
 
 if TYPE_CHECKING:
@@ -96,13 +97,16 @@ def _run(task: _Task) -> int:
     try:
         metrics = _train(task)
     except StopTraining:
+        task.stop.disarm()
         task.ledger.append(Kind.STOP_REQUESTED, signal=task.stop.name, by="worker")
         task.ledger.append(Kind.STOPPED, step=task.heart.record.step)
         return ExitCode.STOPPED
     except HpcYoloError as error:
+        task.stop.disarm()
         task.ledger.append(Kind.FAILED, error=str(error), exit_code=int(error.exit_code))
         raise
     except Exception as error:  # the job's boundary: recorded, then raised or mapped
+        task.stop.disarm()
         mapped = _as_storage_error(error, task.run)
         code = mapped.exit_code if mapped else ExitCode.BUG
         task.ledger.append(Kind.FAILED, error=_one_line(mapped or error), exit_code=int(code))
@@ -111,6 +115,7 @@ def _run(task: _Task) -> int:
         if task.is_supervised:  # into the attempt's stderr.log; in the foreground --debug shows it
             traceback.print_exc()
         raise
+    task.stop.disarm()
     task.ledger.append(Kind.FINISHED, step=task.heart.record.step, metrics=metrics)
     return ExitCode.DONE
 
@@ -118,6 +123,7 @@ def _run(task: _Task) -> int:
 def _train(task: _Task) -> dict[str, float]:
     from hpc_yolo.snapshot.reading import newest_state  # light: looks at headers only
 
+    check_weights(task.frozen)
     before = newest_state(task.run.snapshots_dir)
     capability = environment.pin(
         task.frozen.cpu_threads, before["environment"]["cpu_capability"] if before is not None else None
@@ -216,6 +222,8 @@ def _check_exactness(task: _Task, session: Session) -> None:
         InexactError: under `exact=strict`.
     """
     found = _inexact_options(task.frozen, session.environment)
+    if has_changed_data(task.frozen):
+        found.append("the data set has changed since the run was frozen")
     step = 0
     if session.resumed is not None:
         step = session.resumed.position.step

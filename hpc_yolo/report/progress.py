@@ -133,7 +133,7 @@ def told_event(number: int, event: Event) -> str | None:
         return f"attempt {number} resumed at step {fields.get('step')}" if fields.get("snapshot") else None
     if event.kind is Kind.EPOCH_ENDED:
         return _epoch_line(fields)
-    if event.kind is Kind.STOP_REQUESTED:
+    if event.kind is Kind.STOP_REQUESTED and fields.get("by") != "worker":  # the worker's own goes with its stop
         return f"attempt {number} was asked to stop ({fields.get('signal')})"
     if event.kind is Kind.STOPPED:
         return f"attempt {number} stopped at step {fields.get('step')}, its state is saved"

@@ -10,7 +10,7 @@ from pathlib import Path
 from hpc_yolo import train_args
 from hpc_yolo.attempts import occupant
 from hpc_yolo.config import Config, Exact
-from hpc_yolo.errors import BusyError, ConfigError, StorageError
+from hpc_yolo.errors import BusyError, StorageError
 from hpc_yolo.frozen import FrozenRun, Launch, launch_text, load_run, run_text, write_launch
 from hpc_yolo.rundir import RunDir, fsync_dir, write_text_atomic
 from hpc_yolo.submit.identity import run_id

@@ -1,10 +1,8 @@
-"""Owns finding what a config points to, start weights and data set, and their digests. Says which file to put where."""
+"""Owns finding what a config points to: start weights and data set. Says which file to put where."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -12,20 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hpc_yolo.config import DataConfig, DigitsConfig
 from hpc_yolo.errors import DataError
-from hpc_yolo.frozen import canonical
-from hpc_yolo.train_args import package_dir
+from hpc_yolo.sources import digest_of_data, digest_of_weights, read_yaml, shipped_architecture
 
 #: A folder that is searched for start weights, for machines without internet.
 WEIGHTS_VARIABLE = "HPC_YOLO_WEIGHTS_DIR"
 
 _ARCHITECTURES = Path(__file__).resolve().parent.parent / "architectures"
 _DOWNLOAD_S = 120
-_IMAGES = {".bmp", ".dng", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp", ".pfm", ".heic", ".avif", ".jp2"}
-_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +43,7 @@ def resolve_weights(weights: str, *, may_download: bool = True) -> tuple[str, st
     if ours.is_file():
         return str(ours), digest_of_weights(ours)
     if path.suffix in (".yaml", ".yml"):
-        shipped = _shipped_architecture(path.name)
+        shipped = shipped_architecture(path.name)
         if shipped is None:
             raise DataError(
                 f"model.weights={weights} does not exist, and ultralytics ships no architecture of that name."
@@ -65,17 +58,6 @@ def resolve_weights(weights: str, *, may_download: bool = True) -> tuple[str, st
             f"{Path(folder) / path.name}, or train from nothing with model.weights={path.stem}.yaml."
         )
     return str(found.resolve()), digest_of_weights(found)
-
-
-def digest_of_weights(path: Path) -> str:
-    """SHA-256 of a .pt's bytes, or of a YAML's parsed content (so that a comment changes nothing)."""
-    if path.suffix == ".pt":
-        return _hash_file(path)
-    shipped = path if path.is_file() else _shipped_architecture(path.name)
-    assert shipped is not None
-    scale = match[1] if (match := re.match(r"yolov?\d+([nslmx])", path.stem)) else ""
-    content = {"scale": scale, "content": _read_yaml(shipped)}
-    return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
 def resolve_data(data: DataConfig, *, is_dry_run: bool = False) -> ResolvedData:
@@ -94,12 +76,12 @@ def resolve_data(data: DataConfig, *, is_dry_run: bool = False) -> ResolvedData:
 
 
 def _resolve_yaml(path: Path) -> ResolvedData:
-    content = _read_yaml(path)
+    content = read_yaml(path)
     if content.get("names") is None and not isinstance(content.get("nc"), int):
         raise DataError(f"{path}: `names:` is missing. List the names of the classes there, by their number.")
     root = _root(path, content)
     content = {**content, "path": str(root)}
-    return ResolvedData(str(path), content, _digest(path, root, content))
+    return ResolvedData(str(path), content, digest_of_data(path, root, content))
 
 
 def _resolve_digits(digits: DigitsConfig, is_dry_run: bool) -> ResolvedData:
@@ -130,61 +112,6 @@ def _root(path: Path, content: dict[str, Any]) -> Path:
     return root.resolve()
 
 
-def _digest(path: Path, root: Path, content: dict[str, Any]) -> str:
-    """SHA-256 over the YAML (without `path`) and the names and sizes of the images and labels."""
-    found = hashlib.sha256(canonical({k: v for k, v in content.items() if k != "path"}).encode())
-    for split in _SPLITS:
-        stated = content.get(split)
-        if not stated:
-            if split != "test":
-                raise DataError(f"{path}: `{split}:` is missing. Name the folder of the {split} images there.")
-            continue
-        for part in stated if isinstance(stated, list) else [stated]:
-            source = root / str(part)
-            if not source.exists():
-                if split == "test":
-                    continue
-                raise DataError(f"{path}: `{split}: {part}` does not exist ({source}).")
-            lines = _listing(source)
-            if not lines and split != "test":
-                raise DataError(f"{path}: `{split}: {part}` holds no images ({source}).")
-            found.update("".join(lines).encode())
-    return found.hexdigest()
-
-
-def _listing(source: Path) -> list[str]:
-    """`name size` of every image below `source` and of its labels; of a .txt list, its lines."""
-    if source.is_file():
-        return source.read_text(encoding="utf-8-sig").splitlines(keepends=True)
-    labels = Path("/labels/".join(f"{source}/".rsplit("/images/", 1)))  # where ultralytics looks for them
-    images = _walk(source, "", _IMAGES)
-    return sorted(f"{name} {size}\n" for name, size in images + (_walk(labels, "", {".txt"}) if images else []))
-
-
-def _walk(folder: Path, prefix: str, suffixes: set[str]) -> list[tuple[str, int]]:
-    found: list[tuple[str, int]] = []
-    try:
-        entries = list(os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return found
-    for entry in entries:
-        if entry.is_dir():
-            found += _walk(Path(entry.path), f"{prefix}{entry.name}/", suffixes)
-        elif os.path.splitext(entry.name)[1].lower() in suffixes:
-            found.append((prefix + entry.name, entry.stat().st_size))
-    return found
-
-
-def _shipped_architecture(name: str) -> Path | None:
-    """`yolo11n.yaml` ships as `yolo11.yaml`; the letter is the scale."""
-    stem = re.sub(r"^(yolov?\d+)[nslmx]", r"\1", Path(name).stem)
-    for candidate in (Path(name).stem, stem):
-        found = next((package_dir() / "cfg" / "models").rglob(f"{candidate}.yaml"), None)
-        if found:
-            return found
-    return None
-
-
 def _search(name: str) -> Path | None:
     folders = [os.environ.get(WEIGHTS_VARIABLE), "."]
     return next((Path(f) / name for f in folders if f and (Path(f) / name).is_file()), None)
@@ -199,21 +126,3 @@ def _download(name: str) -> Path | None:
     except subprocess.TimeoutExpired:
         return None
     return Path(name) if Path(name).is_file() else None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds no mapping.")
-    return content
-
-
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+
+from hpc_yolo.processes import read_stat
 
 #: What a scheduler warns with. A process starts with them blocked and unblocks them when its handlers stand.
 WARNINGS = (signal.SIGUSR1, signal.SIGTERM)
@@ -30,11 +31,9 @@ def living() -> Iterator[Process]:
     """Every process that we can see."""
     for name in os.listdir("/proc"):
         if name.isdigit():
-            with suppress(OSError):  # it has just ended
-                stat = Path(f"/proc/{name}/stat").read_text(encoding="utf-8", errors="replace")
-                state, parent, _group, session, *_ = stat.rpartition(")")[2].split()  # the name may hold spaces
-                if state not in ("Z", "X"):
-                    yield Process(int(name), int(parent), int(session))
+            stat = read_stat(int(name))
+            if stat is not None and stat[0] not in ("Z", "X"):
+                yield Process(int(name), parent=int(stat[1]), session=int(stat[3]))
 
 
 def session_members(session: int) -> list[int]:
