@@ -66,8 +66,13 @@ class Session:
         """Wait until everything saved is durable."""
         self._writer.drain()
 
+    def check_fence_now(self) -> None:
+        """Ask the storage, as before every write outside this attempt's own folder; see `check_fence`."""
+        self._superseded = self._superseded or not self._is_newest()
+        self.check_fence()
+
     def check_fence(self) -> None:
-        """Stop a worker that a newer attempt has taken over from.
+        """Stop a worker that a newer attempt has taken over from, as far as the pulse knows; costs nothing.
 
         Raises:
             SupersededError

@@ -142,8 +142,12 @@ class ExactMixin(_Upstream):
         seed_all(key(self.args.seed, self.epoch, 0, _VALIDATION, self.nan_recovery_attempts), self.device)
         return super().validate()
 
+    def save_metrics(self, metrics: Any) -> None:
+        self._session.check_fence_now()
+        super().save_metrics(metrics)
+
     def save_model(self) -> bool:
-        self._session.check_fence()
+        self._session.check_fence_now()
         return bool(super().save_model())
 
     def final_eval(self) -> None:

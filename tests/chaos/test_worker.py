@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import resource
 import shutil
@@ -13,7 +14,7 @@ import torch
 
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.snapshot.store import SnapshotStore
-from tests.chaos.conftest import Factory, Run, assert_same_bits, hpc_yolo, wait_until
+from tests.chaos.conftest import DEADLINE_S, Factory, Run, assert_same_bits, hpc_yolo, wait_until
 
 USR1, TERM = signal.SIGUSR1, signal.SIGTERM
 
@@ -248,3 +249,22 @@ def test_a_full_disk_ends_with_74_and_the_run_goes_on_later(small: Factory, undi
     assert run.status()["state"] == "failed"
     run.finish()
     assert_same_bits(run, undisturbed)
+
+
+def test_a_zombie_that_comes_back_to_life_writes_nothing_and_ends(small: Factory, undisturbed: Run) -> None:
+    """A node that was given up on, whose process was only asleep: its heartbeat is old, and from another machine."""
+    run = small("zombie")
+    zombie = run.start()
+    run.wait_for_step(20)
+    zombie.send_signal(signal.SIGSTOP)
+    heartbeat = run.dir.attempt(1).heartbeat
+    heartbeat.write_text(json.dumps({**json.loads(heartbeat.read_text()), "boot": "another machine", "time": 0.0}))
+    successor = run.start()
+    wait_until(lambda: run.dir.attempt(2).heartbeat.exists() and run.beat().step >= 35, "the successor's progress")
+    zombie.send_signal(signal.SIGCONT)
+
+    assert zombie.wait(60) == 73
+    assert successor.wait(DEADLINE_S) == 0
+    assert not [p for p in run.dir.snapshots_dir.glob("*.a001.*") if int(p.name[5:14]) > 35]
+    assert_same_bits(run, undisturbed)
+    assert run.status()["state"] == "done"

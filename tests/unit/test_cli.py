@@ -39,7 +39,7 @@ def test_looking_imports_nothing_heavy(tmp_path: Path, words: list[str]) -> None
         run.attempt(1).stdout.write_text("hello\n")
     look = (
         f"import sys; from hpc_yolo.cli import main; code = main({words!r}); "
-        f"print(code, [name for name in {HEAVY!r} if name in sys.modules])"
+        f"print(int(code), [name for name in {HEAVY!r} if name in sys.modules])"
     )
     source = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 

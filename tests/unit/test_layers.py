@@ -1,4 +1,4 @@
-"""The shape of the package: imports point down, the wheel holds what a user needs, modules stay small."""
+"""The shape of the package: imports point down, the wheel holds what a user needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from hpc_yolo import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "hpc_yolo").rglob("*.py"))
-MOST_LINES = 400
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +41,8 @@ def test_imports_point_down_only() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_says_what_it_owns_and_stays_small(module: Path) -> None:
-    text = module.read_text(encoding="utf-8")
-
-    assert ast.get_docstring(ast.parse(text))
-    assert len(text.splitlines()) <= MOST_LINES
+def test_a_module_says_what_it_owns(module: Path) -> None:
+    assert ast.get_docstring(ast.parse(module.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("command", [[], ["status"], ["logs", "--help"], ["preempt", "--help"], ["compare", "--help"]])
