@@ -232,11 +232,11 @@ def hpc_yolo(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def resumed_at(row: Row) -> int:
-    """The step after which a later attempt went on, one in the middle of an epoch if there is one; its ledger says."""
+    """The step after which a later attempt went on: the last in the middle of an epoch, if there is one. Ledgers say."""
     ledgers = sorted(Path(row["dir"]).glob("attempts/*/events.jsonl"))[1:]
     events = [json.loads(line) for ledger in ledgers for line in ledger.read_text(encoding="utf-8").splitlines()]
     steps = [int(event["step"]) for event in events if event["kind"] == "resumed"]
-    return next((step for step in steps if step % steps_per_epoch(row)), steps[0] if steps else 0)
+    return next((step for step in reversed(steps) if step % steps_per_epoch(row)), 0)
 
 
 def steps_per_epoch(row: Row) -> int:

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +60,16 @@ class Terminal:
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
     out, _ = process.communicate(timeout=DEADLINE_S)
     return process.returncode, out
+
+
+def at_work_for(run: Run) -> list[str]:
+    """The command lines of all living processes that name the run: controller, supervisor, worker."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            found += [words] if run.dir.path.name in words and run.path in words else []
+    return found
 
 
 def preempt(run: Run) -> None:
@@ -130,9 +142,7 @@ def test_a_killed_supervisor_leaves_no_orphan_and_run_goes_on(terminal: Terminal
     os.killpg(process.pid, signal.SIGKILL)
     os.kill(terminal.pid_of(Kind.ATTEMPT_STARTED), signal.SIGKILL)
     process.wait()
-    worker = terminal.pid_of(Kind.WORKER_STARTED)
-    wait_until(lambda: process_start(worker) is None, "the worker's end")
-    wait_until(lambda: not [pid for pid in terminal.pids() if process_start(pid) is not None], "everybody's end")
+    wait_until(lambda: not at_work_for(run), "everybody's end", pause_s=0.2)
     if run.status()["state"] != "done":
         run.finish()
 
@@ -164,7 +174,7 @@ def test_ctrl_c_twice_kills_and_nothing_is_lost(terminal: Terminal, undisturbed:
     process.send_signal(signal.SIGINT)
     code, out = end(process)
     assert code != 0, out
-    wait_until(lambda: not [pid for pid in terminal.pids() if process_start(pid) is not None], "everybody's end")
+    wait_until(lambda: not at_work_for(run), "everybody's end", pause_s=0.2)
     again, out = end(terminal.train())
 
     assert again == 0, out

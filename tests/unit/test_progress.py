@@ -35,7 +35,9 @@ def test_off_a_terminal_epochs_and_interruptions_are_lines(run: RunDir) -> None:
     end_epoch(first, 0, 10)
     view.update()
     view.update()
-    first.tell(Kind.STOP_REQUESTED, signal="SIGUSR1", by="worker").tell(Kind.STOPPED, step=12)
+    for by in ("supervisor", "worker"):  # both note it; it is told once
+        first.tell(Kind.STOP_REQUESTED, signal="SIGUSR1", by=by)
+    first.tell(Kind.STOPPED, step=12)
     first.beat(12).end("preemption", "restart", why="the worker alone was warned")
     second = begin(run, 2).start(resumed_at=12, epoch=1, host="node1").beat(100, epoch=9)
     second.tell(Kind.FINISHED, step=100, metrics={"metrics/mAP50-95(B)": 0.41})
