@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,9 @@ class Session:
     def _pulse(self) -> None:
         while True:
             time.sleep(_PULSE_S)
-            self.heart.beat()
-            self._superseded = self._superseded or not self._is_newest()
+            with suppress(OSError):  # the storage hiccups: the next beat tells; a write that matters raises by itself
+                self.heart.beat()
+                self._superseded = self._superseded or not self._is_newest()
 
 
 def _size(path: Path) -> int:

@@ -44,7 +44,7 @@ class ExactMixin(_Upstream):
     def __init__(self, *, session: Session, overrides: dict[str, Any], cpu_threads: int, streams: int) -> None:
         self._session = session
         self._resumed = session.resumed  # until the first batch (or the end of the epoch) has taken over what it holds
-        self._cpu_threads, self._streams = cpu_threads, streams
+        self._streams = streams
         self._nominal_accumulate = 1
         self._in_batch = False
         self._last_opt_step = -1
@@ -54,17 +54,17 @@ class ExactMixin(_Upstream):
         self._is_final = False
         self._seconds_before = 0.0
         workers = overrides.get("workers")
+        upstream.patch(self._decide_amp, cpu_threads)
         super().__init__(overrides=overrides)
         if workers is not None:
             self.args.workers = workers  # upstream sets 0 on the CPU
-        torch.set_num_threads(cpu_threads)  # upstream follows the machine; 1 and 2 threads give different bits
+        torch.set_num_threads(cpu_threads)  # upstream sets it on the CPU only; 1 and 2 threads give different bits
         self.wdir: Any = upstream.AtomicPath(self.save_dir) / "weights"
         self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
         self.add_callback("on_val_batch_end", self._after_validation_batch)
         if self._resumed is not None:
             self.args.__dict__.update(self._resumed.plain["args"])
             self.batch_size = self.args.batch
-        upstream.patch(self._decide_amp)
 
     # --- seams of the loop -------------------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ RELIED_ON: tuple[tuple[Any, str, int], ...] = (
     (build.InfiniteDataLoader, "self.batch_sampler.sampler", 1),
     (build.InfiniteDataLoader, "self._get_iterator()", 1),
     (nms.non_max_suppression, "time_limit = 2.0 + max_time_img * bs", 1),
+    (torch_utils.select_device, "torch.set_num_threads(NUM_THREADS)", 1),
     (torch_utils.strip_optimizer, "torch.save(combined, s or f)", 1),
     (dataset.YOLODataset.cache_labels, "save_dataset_cache_file(", 1),
 )
@@ -70,12 +71,14 @@ def check() -> None:
             )
 
 
-def patch(check_amp: Callable[[Any], bool]) -> None:
+def patch(check_amp: Callable[[Any], bool], cpu_threads: int) -> None:
     """Put our pieces into upstream's modules, for this process. Calling it again changes nothing more.
 
     Args:
         check_amp: decides about mixed precision in place of upstream's test, which may answer differently elsewhere.
+        cpu_threads: what upstream sets whenever it selects the CPU, in place of a number that follows the machine.
     """
+    torch_utils.NUM_THREADS = cpu_threads
     trainer.enumerate = positioned_enumerate  # shadows the builtin in that module only
     trainer.check_amp = check_amp
     if not hasattr(trainer.strip_optimizer, "__wrapped__"):

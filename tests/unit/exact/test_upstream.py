@@ -10,7 +10,7 @@ import pytest
 import torch
 from ultralytics.data import dataset
 from ultralytics.engine import trainer
-from ultralytics.utils import nms
+from ultralytics.utils import nms, torch_utils
 
 from hpc_yolo.errors import ConfigError
 from hpc_yolo.exact import upstream
@@ -31,12 +31,22 @@ def test_an_ultralytics_that_is_built_differently_is_refused(monkeypatch: pytest
 
 
 def test_validation_has_no_time_limit_and_training_no_second_patch() -> None:
-    upstream.patch(lambda _model: False)
+    upstream.patch(lambda _model: False, cpu_threads=1)
     once = (nms.non_max_suppression, trainer.strip_optimizer, dataset.save_dataset_cache_file)
-    upstream.patch(lambda _model: False)
+    upstream.patch(lambda _model: False, cpu_threads=1)
 
     assert nms.non_max_suppression.keywords == {"max_time_img": float("inf")}
     assert (nms.non_max_suppression, trainer.strip_optimizer, dataset.save_dataset_cache_file) == once
+
+
+def test_selecting_the_cpu_keeps_the_threads_of_the_config() -> None:
+    """Final evaluation selects the device once more, and upstream then counts the machine's cores."""
+    before = torch.get_num_threads()
+    upstream.patch(lambda _model: False, cpu_threads=3)
+    torch_utils.select_device("cpu", verbose=False)
+
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
 
 
 def test_a_weights_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -49,7 +59,7 @@ def test_a_weights_file_is_replaced_whole(tmp_path: Path) -> None:
 
 
 def test_stripping_what_is_no_checkpoint_leaves_it_alone(tmp_path: Path) -> None:
-    upstream.patch(lambda _model: False)
+    upstream.patch(lambda _model: False, cpu_threads=1)
     (tmp_path / "best.pt").write_bytes(b"no checkpoint")
 
     assert trainer.strip_optimizer(tmp_path / "best.pt") == {}
@@ -57,7 +67,7 @@ def test_stripping_what_is_no_checkpoint_leaves_it_alone(tmp_path: Path) -> None
 
 
 def test_the_label_cache_appears_by_rename(tmp_path: Path) -> None:
-    upstream.patch(lambda _model: False)
+    upstream.patch(lambda _model: False, cpu_threads=1)
     dataset.save_dataset_cache_file("", tmp_path / "train.cache", {"labels": [1]}, "1.0")
 
     assert np.load(tmp_path / "train.cache", allow_pickle=True).item()["labels"] == [1]
