@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.exact.conftest import Lab, StopWhen, stop_at
+from tests.unit.exact.conftest import Cramped, Glitch, Lab, StopWhen, stop_at
 
 LAST_BATCH = 3  # 14 images in batches of 4
 
@@ -60,6 +60,29 @@ def test_the_number_of_dataloader_workers_may_change_between_attempts(lab: Lab) 
     assert lab.attempt("workers", stop_at(1, 2), workers=0) == "stopped"
     assert lab.attempt("workers", workers=1) == "done"
     assert lab.differences("undisturbed", "workers") == []
+
+
+def test_an_epoch_that_is_redone_after_a_nan_can_be_interrupted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab, "trainer_class", Glitch)
+    in_the_redo = ("on_train_batch_end", lambda trainer: (trainer.nan_recovery_attempts, trainer._batch) == (1, 2))
+    assert lab.attempt("glitch") == "done"
+    assert lab.attempt("glitch-stopped", in_the_redo) == "stopped"
+    assert lab.newest("glitch-stopped").plain["nan_recovery_attempts"] == 1
+    assert lab.attempt("glitch-stopped") == "done"
+
+    assert lab.differences("glitch", "glitch-stopped") == []
+    assert lab.differences("glitch", "undisturbed") != []
+
+
+def test_a_batch_size_that_memory_halved_stays_halved(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab, "trainer_class", Cramped)
+    assert lab.attempt("cramped") == "done"
+    for moment in (stop_at(0, 2), stop_at(1, 5)):
+        assert lab.attempt("cramped-stopped", moment) == "stopped"
+        assert lab.newest("cramped-stopped").plain["args"]["batch"] == 2
+    assert lab.attempt("cramped-stopped") == "done"
+
+    assert lab.differences("cramped", "cramped-stopped") == []
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
