@@ -18,7 +18,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "copy-paste-mixup-mode": {"copy_paste": 0.5, "copy_paste_mode": "mixup"},
     "cutmix": {"cutmix": 1.0},
     "cache-disk": {"cache": "disk"},
-    "fraction": {"fraction": 0.6},
+    "fraction": {"fraction": 0.9},
     "single-class": {"single_cls": True},
     "some-classes": {"classes": [0, 2]},
     "class-weights": {"cls_pw": 0.5},
