@@ -33,9 +33,16 @@ def occupant(run: RunDir, now: float | None = None) -> Occupant | None:
     newest = attempts[-1]
     beat = read_beat(newest.heartbeat)
     if beat is None:
-        age = (time.time() if now is None else now) - newest.path.stat().st_mtime
-        return Occupant(newest, 0, "") if age < STALE_AFTER_S else None
+        return Occupant(newest, 0, "") if is_young(newest, now) else None
     return Occupant(newest, beat.pid, beat.host) if is_alive(beat, now) else None
+
+
+def is_young(attempt: AttemptDir, now: float | None = None) -> bool:
+    """Whether it was claimed just now, so that its claimer is about to write the first heartbeat."""
+    try:
+        return (time.time() if now is None else now) - attempt.path.stat().st_mtime < STALE_AFTER_S
+    except OSError:
+        return False
 
 
 def claim(run: RunDir, supersede: bool = False) -> AttemptDir:

@@ -189,8 +189,7 @@ class ExactMixin(_Upstream):
         ):  # it came after the last batch ended: in validation's tail, or before the first batch
             self._leave(save=resumed is None and (self._step > 0 or self._batch > 0 or self.epoch > 0))
         if resumed:
-            self.tloss = state.running_loss(self, resumed.tensors)
-            self._resumed = None
+            self._take_over(resumed)
         seed_all(key(self.args.seed, self.epoch, self._batch, _STEP, self.nan_recovery_attempts), self.device)
         self._in_batch = True
 
@@ -209,8 +208,7 @@ class ExactMixin(_Upstream):
         if resumed:  # stopped in validation: no batch was left, so nothing has set again what the last batches had set
             state.restore_learning_rates(self.optimizer, resumed.plain)
             self.lr = {f"lr/pg{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
-            self.tloss = state.running_loss(self, resumed.tensors)
-            self._resumed = None
+            self._take_over(resumed)
         self._note(Phase.VALIDATE)
 
     def _after_validation_batch(self, _validator: Any) -> None:
@@ -234,6 +232,12 @@ class ExactMixin(_Upstream):
         self._note(Phase.DONE)
 
     # --- saving and leaving ------------------------------------------------------------------------------------------
+
+    def _take_over(self, resumed: Snapshot) -> None:
+        """The last of what a snapshot holds, which the loop clears at an epoch's start; then its copy is let go."""
+        self.tloss = state.running_loss(self, resumed.tensors)
+        resumed.tensors.clear()  # the session holds the snapshot as long as the run: up to gigabytes for nothing
+        self._resumed = None
 
     def _leave(self, *, save: bool) -> None:
         if save:

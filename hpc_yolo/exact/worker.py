@@ -34,6 +34,7 @@ from hpc_yolo.types import SUPERVISOR_VARIABLE, ExitCode, Phase
 if TYPE_CHECKING:
     from hpc_yolo.exact.session import Session
     from hpc_yolo.snapshot.format import Snapshot
+    from hpc_yolo.snapshot.store import SnapshotStore
 
 _STORAGE_ERRNOS = frozenset(
     getattr(errno, name)
@@ -149,18 +150,17 @@ def _train(task: _Task) -> dict[str, float]:
     if snapshot is not None and snapshot.position.phase is Phase.DONE:
         task.heart.record.step = snapshot.position.step
         return dict(snapshot.plain["metrics"])
-    session = _session(task, snapshot, capability)
+    session = _session(task, store, snapshot, capability)
     _check_exactness(task, session)
     _leave_if_asked(task)
     return _fit(task, session)
 
 
-def _session(task: _Task, snapshot: Snapshot | None, capability: str) -> Session:
+def _session(task: _Task, store: SnapshotStore, snapshot: Snapshot | None, capability: str) -> Session:
     from ultralytics.utils.torch_utils import select_device
 
     from hpc_yolo.exact.session import Session
     from hpc_yolo.snapshot.schedule import Interval
-    from hpc_yolo.snapshot.store import SnapshotStore
 
     device = select_device(_device(task.launch), verbose=False)
     now = environment.record(device, task.frozen.cpu_threads, capability)
@@ -172,7 +172,7 @@ def _session(task: _Task, snapshot: Snapshot | None, capability: str) -> Session
         stop=task.stop,
         ledger=task.ledger,
         heart=task.heart,
-        store=SnapshotStore(task.run.snapshots_dir, keep=task.launch.snapshot.keep),
+        store=store,
         interval=Interval(task.launch.snapshot.every_s),
         environment=now,
         resumed=snapshot,

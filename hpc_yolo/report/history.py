@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from hpc_yolo.attempts import is_young
 from hpc_yolo.events import Event, Kind, read_events
-from hpc_yolo.heartbeat import STALE_AFTER_S, Beat, is_alive, read_beat
+from hpc_yolo.heartbeat import Beat, is_alive, read_beat
 from hpc_yolo.processes import process_start
 from hpc_yolo.rundir import AttemptDir, RunDir
 
@@ -74,7 +75,7 @@ def read_attempt(attempt: AttemptDir, now: float) -> AttemptHistory:
         number=attempt.number,
         events=events,
         beat=beat,
-        is_alive=_is_young(attempt, now) if beat is None else is_alive(beat, now),
+        is_alive=is_young(attempt, now) if beat is None else is_alive(beat, now),
         is_supervised=any(_is_living_supervisor(event) for event in events),
     )
 
@@ -88,14 +89,6 @@ def _read_run_yaml(path: Path) -> tuple[dict[str, Any], str | None]:
     except (yaml.YAMLError, ValueError) as error:
         return {}, f"run.yaml cannot be parsed: {' '.join(str(error).split())}"
     return (values, None) if isinstance(values, dict) else ({}, "run.yaml does not hold the settings of a run")
-
-
-def _is_young(attempt: AttemptDir, now: float) -> bool:
-    """Claimed just now: the claimer is about to write the first heartbeat."""
-    try:
-        return now - attempt.path.stat().st_mtime < STALE_AFTER_S
-    except OSError:
-        return False
 
 
 def _is_living_supervisor(event: Event) -> bool:

@@ -44,8 +44,9 @@ def to_config(composed: DictConfig) -> Config:
     Raises:
         ConfigError: about the first value that does not fit.
     """
+    known = set(_known_keys())
     for key in _keys(composed):
-        if not key.startswith("train.") and key not in _known_keys():
+        if not key.startswith("train.") and key not in known:
             raise ConfigError(_unknown(key))  # came in by `+key=value` or a config file
     try:
         config = OmegaConf.to_object(composed)
