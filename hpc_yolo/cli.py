@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hpc_yolo import __version__
 from hpc_yolo.errors import HpcYoloError
+from hpc_yolo.rundir import RunDir
 from hpc_yolo.types import ExitCode
 
 _INTERRUPTED = 128 + 2  # as a shell reports SIGINT
@@ -22,7 +23,8 @@ examples:
   hpc-yolo train model=yolo11n data.yaml=/data/my.yaml   train here, with live progress
   hpc-yolo status                                        every run below ./runs, one row each
   hpc-yolo logs -f RUN                                   follow a run
-  hpc-yolo run RUN                                       go on with a run, in the foreground
+  hpc-yolo train cluster=slurm cluster.partition=low ... submit it to Slurm; returns at once
+  hpc-yolo cancel RUN, hpc-yolo resume RUN               stop a run, go on with it; here or on Slurm
 
 RUN is a run's directory or its id (or how the id begins). `hpc-yolo COMMAND --help` tells more.
 --debug anywhere shows the traceback of an error.
@@ -32,7 +34,9 @@ _HELP = {
     "run": "train a run on, in the foreground; exit 0: done, 75: stopped with its state saved, run it again",
     "status": "how runs stand, one row each",
     "logs": "what an attempt wrote; its stdout to stdout, its stderr to stderr",
-    "preempt": "warn a run as a scheduler would; a fire drill",
+    "preempt": "warn a run as its scheduler would; a fire drill",
+    "cancel": "stop a run, here or on Slurm; its state is saved, and it stays stopped",
+    "resume": "go on with a run that has stopped, as it was last launched: here, or submitted to Slurm again",
     "compare": "compare two runs bit by bit; exit 0: all equal, 1: not",
     "fingerprint": "SHA-256 over the final model, EMA and optimizer tensors",
 }
@@ -40,7 +44,9 @@ _USES = {
     "run": ("run runs/digits/3f2a90c1", "run 3f2a"),
     "status": ("status", "status runs/digits 3f2a", "status --json | jq '.[].state'"),
     "logs": ("logs 3f2a", "logs -f 3f2a", "logs 3f2a --attempt 2"),
-    "preempt": ("preempt 3f2a",),
+    "preempt": ("preempt 3f2a", "preempt 3f2a 77d0"),
+    "cancel": ("cancel 3f2a", "cancel 3f2a 77d0"),
+    "resume": ("resume 3f2a",),
     "compare": ("compare runs/a/3f2a90c1 runs/b/3f2a90c1", "compare 3f2a 77d0 --json"),
     "fingerprint": ("fingerprint 3f2a", "fingerprint 3f2a --any --json"),
 }
@@ -122,7 +128,11 @@ def build_parser() -> argparse.ArgumentParser:
     logs = add("logs", _logs, "run")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the run is done, failed or cancelled")
     logs.add_argument("--attempt", type=int, metavar="N", help="this attempt alone (default: the newest)")
-    add("preempt", _preempt, "run")
+    for name, command in (("preempt", _preempt), ("cancel", _cancel)):
+        add(name, command).add_argument(
+            "runs", metavar="RUN", nargs="+", help="a run's directory, or its id, or how the id begins"
+        )
+    add("resume", _resume, "run")
     add("compare", _compare, "run_a", "run_b").add_argument(
         "--json", action="store_true", help="all differences as JSON"
     )
@@ -145,13 +155,14 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from hpc_yolo.report.history import read_history
+    from hpc_yolo.report.jobs import read_histories
     from hpc_yolo.report.locate import locate_all
     from hpc_yolo.report.status import status_of
     from hpc_yolo.report.status_view import as_json, as_table
     from hpc_yolo.report.tables import wants_colour
 
-    rows = [status_of(read_history(run)) for run in locate_all(args.paths, args.runs_dir)]
+    runs = list(locate_all(args.paths, args.runs_dir))
+    rows = [status_of(history) for history in read_histories(runs)]
     if args.json:
         print(as_json(rows))
     elif rows:
@@ -176,11 +187,29 @@ def _logs(args: argparse.Namespace) -> int:
 
 
 def _preempt(args: argparse.Namespace) -> int:
-    from hpc_yolo.report.locate import locate
-    from hpc_yolo.supervise.drill import preempt
+    from hpc_yolo.submit.operate import preempt
 
-    print(preempt(locate(args.run, args.runs_dir)))
+    return _operate(args, preempt)
+
+
+def _cancel(args: argparse.Namespace) -> int:
+    from hpc_yolo.submit.operate import cancel
+
+    return _operate(args, cancel)
+
+
+def _operate(args: argparse.Namespace, verb: Callable[[Sequence[RunDir]], list[str]]) -> int:
+    from hpc_yolo.report.locate import locate
+
+    print("\n".join(verb([locate(name, args.runs_dir) for name in args.runs])))
     return ExitCode.DONE
+
+
+def _resume(args: argparse.Namespace) -> int:
+    from hpc_yolo.report.locate import locate
+    from hpc_yolo.submit.operate import resume
+
+    return resume(locate(args.run, args.runs_dir))
 
 
 def _compare(args: argparse.Namespace) -> int:

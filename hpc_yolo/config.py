@@ -67,12 +67,96 @@ class DataConfig:
 
 @dataclass(kw_only=True, slots=True)
 class ClusterConfig:
+    """Where a run is trained. What is null is not passed to sbatch, so that the site's own default holds."""
+
     kind: str = "local"
+    """local | slurm"""
     cpu_threads: int = 2
     """Threads of the training process. Part of the result's bits, so a constant that never follows the machine."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    time_min: int | None = None
+    """The time limit of one start (minutes); a run may need many."""
+    signal_delay_s: int | None = None
+    """How long before the time limit Slurm warns (seconds); it may do so a minute earlier."""
+    nodes: int | None = None
+    gpus_per_node: int | None = None
+    gres: str | None = None
+    cpus_per_task: int | None = None
+    mem_gb: float | None = None
+    nodelist: str | None = None
+    exclude: str | None = None
+    constraint: str | None = None
+    array_parallelism: int | None = None
+    """How many runs of a sweep may be on the cluster at once."""
+    setup: list[str] = field(default_factory=list)
+    """Shell lines before the training, such as `module load cuda`."""
+    sbatch: dict[str, Any] = field(default_factory=dict)
+    """Any other option of sbatch by its long name, such as {mail-type: END}; true for one without a value."""
 
     def __post_init__(self) -> None:
+        if self.kind not in ("local", "slurm"):
+            raise ConfigError(f"cluster.kind={self.kind} must be local or slurm.")
         _at_least("cluster.cpu_threads", self.cpu_threads, 1)
+        for name in (
+            "time_min",
+            "signal_delay_s",
+            "nodes",
+            "gpus_per_node",
+            "cpus_per_task",
+            "mem_gb",
+            "array_parallelism",
+        ):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"cluster.{name}={value:g} must be more than 0, or null for the site's default.")
+        if self.kind == "local":
+            self._refuse_slurm_options()
+        else:
+            self._check_slurm_options()
+
+    def _refuse_slurm_options(self) -> None:
+        """Whoever names a partition believes to be submitting; training on the login node instead would be a surprise."""
+        for name in _SLURM_OPTIONS:
+            if getattr(self, name):
+                raise ConfigError(f"cluster.{name} means something on Slurm only. Add cluster=slurm, or leave it out.")
+
+    def _check_slurm_options(self) -> None:
+        for name in ("nodes", "gpus_per_node"):
+            if (getattr(self, name) or 1) > 1:
+                raise ConfigError(
+                    f"cluster.{name}={getattr(self, name)}: one process trains on one GPU of one node so far. Set 1."
+                )
+        if self.time_min is not None and (self.signal_delay_s or 0) >= 60 * self.time_min:
+            raise ConfigError(
+                f"cluster.signal_delay_s={self.signal_delay_s} leaves nothing of cluster.time_min={self.time_min} minutes. "
+                "Ask for more minutes, or for a shorter delay (Slurm may warn a minute earlier still)."
+            )
+        for name in self.sbatch:
+            if (key := name.replace("_", "-")) in OWNED_SBATCH_OPTIONS:
+                hint = OWNED_SBATCH_OPTIONS[key]
+                raise ConfigError(f"cluster.sbatch.{name} cannot be set there: {hint}.")
+
+
+_SLURM_OPTIONS = (
+    "partition", "account", "qos", "time_min", "signal_delay_s", "nodes", "gpus_per_node", "gres", "cpus_per_task", "mem_gb",
+    "nodelist", "exclude", "constraint", "array_parallelism", "setup", "sbatch",
+)  # fmt: skip
+#: Options that a requeue, the logs or another value here depend on, and where they come from.
+OWNED_SBATCH_OPTIONS = {
+    **dict.fromkeys(("output", "error", "open-mode"), "the run's logs have their place"),
+    **dict.fromkeys(("requeue", "no-requeue"), "a run that may not be requeued would be lost at the first preemption"),
+    **dict.fromkeys(("array", "wait", "wrap", "parsable"), "submission decides it"),
+    "signal": "use cluster.signal_delay_s",
+    "time": "use cluster.time_min",
+    "mem": "use cluster.mem_gb",
+    **{
+        n.replace("_", "-"): f"use cluster.{n}"
+        for n in _SLURM_OPTIONS
+        if n not in ("setup", "sbatch", "time_min", "mem_gb")
+    },
+}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -93,12 +177,18 @@ class RetryConfig:
     """Restarts after failures, counted since the last attempt that made new steps."""
     max_preemptions: int = -1
     """-1: unlimited."""
+    max_timeouts: int = -1
+    """Starts that the time limit may end; -1: unlimited."""
     grace_s: float = 60.0
-    """How long a stop may take (seconds) before the worker is killed and the run goes on from its last snapshot."""
+    """How long a stop may take (seconds) before the worker is killed and the run goes on from its last snapshot.
+
+    Where Slurm says how long it waits, that counts instead.
+    """
 
     def __post_init__(self) -> None:
         _at_least("retry.max_restarts", self.max_restarts, 0)
         _at_least("retry.max_preemptions", self.max_preemptions, -1)
+        _at_least("retry.max_timeouts", self.max_timeouts, -1)
         _at_least("retry.grace_s", self.grace_s, 1)
 
 
@@ -118,7 +208,7 @@ class Config:
     exact: str = "warn"
     """warn | strict, see Exact. A text, because Hydra knows an enum by its members' names only: in capitals."""
     wait: bool | None = None
-    """Stay and show progress. null: yes on this machine."""
+    """Stay and show progress. null: yes on this machine, no on Slurm."""
     dry_run: bool = False
 
     def __post_init__(self) -> None:

@@ -26,12 +26,16 @@ class Kind(str, Enum):
     SNAPSHOT_COMMITTED = "snapshot_committed"  # file, step, bytes, seconds, cause (epoch | interval | stop)
     SNAPSHOT_QUARANTINED = "snapshot_quarantined"  # file, why
     STOP_REQUESTED = "stop_requested"  # signal, by (supervisor | worker)
+    STOP_EXPLAINED = "stop_explained"  # reason (a StopReason), grace_s (left then, or null), said (in words)
     STOPPED = "stopped"  # step: the worker has saved its state and leaves
     FINISHED = "finished"  # step, metrics: the worker has completed the run
     FAILED = "failed"  # error (one line), exit_code: the worker gives up
     ATTEMPT_ENDED = (
         "attempt_ended"  # outcome (done | a StopReason), exit_code, next (done|restart|requeue|stop|fail), why
     )
+    HANDED_BACK = "handed_back"  # how (requeued | gone | refused), said, seconds: after the end, to the scheduler
+    SUBMITTED = "submitted"  # job_id, folder, user: in a run's own ledger, as the next one
+    WITHDRAWN = "withdrawn"  # job_id, why: cancelled or replaced by a person
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from hpc_yolo.processes import boot_id, process_start
+from hpc_yolo.processes import boot_id, node_name, process_start
 
 RECORD_BYTES = 1024
 #: A heartbeat older than this, from another machine, is taken for a dead worker (seconds).
@@ -45,9 +44,7 @@ class Heart:
     """Writes one attempt's heartbeat. `beat` costs a few microseconds; it is called at every step and by a thread."""
 
     def __init__(self, path: Path) -> None:
-        self.record = Beat(
-            pid=os.getpid(), started=process_start(os.getpid()) or 0, host=socket.gethostname(), boot=boot_id()
-        )
+        self.record = Beat(pid=os.getpid(), started=process_start(os.getpid()) or 0, host=node_name(), boot=boot_id())
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         self.beat()
 

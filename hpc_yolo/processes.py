@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -19,6 +22,17 @@ def process_start(pid: int) -> int | None:
 def boot_id() -> str:
     """Names this boot of this machine; containers and virtual nodes on one kernel share it, and its processes."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def is_same_process(told: Mapping[str, Any]) -> bool:
+    """Whether the process that told `pid`, `started` and `boot` of itself lives, on this machine; a reused pid is another."""
+    started = told.get("started")
+    return told.get("boot") == boot_id() and started is not None and process_start(int(told.get("pid") or 0)) == started
+
+
+def node_name() -> str:
+    """This machine, as Slurm calls it where we run under it; virtual nodes share a host name."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def signal_when_parent_dies(signum: signal.Signals, parent: int | None = None) -> None:

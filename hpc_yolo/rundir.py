@@ -69,6 +69,15 @@ class RunDir:
         return self.path / "launch.yaml"
 
     @property
+    def jobs(self) -> Path:
+        """Ledger of the scheduler's jobs that the run was submitted as."""
+        return self.path / "jobs.jsonl"
+
+    @property
+    def submit_lock(self) -> Path:
+        return self.path / ".submit.lock"
+
+    @property
     def attempts_dir(self) -> Path:
         return self.path / "attempts"
 

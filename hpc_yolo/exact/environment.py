@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hpc_yolo.processes import node_name
+
 #: Packages whose version can change a bit of the result.
 _PACKAGES = ("torch", "torchvision", "ultralytics", "numpy", "opencv-python", "pillow", "albumentations")
 
@@ -71,7 +73,7 @@ def record(device: Any, cpu_threads: int, capability: str) -> dict[str, Any]:
         "cpu_threads": cpu_threads,
         "python": ".".join(platform.python_version_tuple()[:2]),
         **{name: _version(name) for name in _PACKAGES},
-        "node": platform.node(),
+        "node": node_name(),
         "cpu": model,
         "kernel": platform.release(),
         "hpc-yolo": _version("hpc-yolo"),

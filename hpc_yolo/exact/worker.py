@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import platform
 import signal
 import sys
 import traceback
@@ -26,7 +25,7 @@ from hpc_yolo.exact import environment
 from hpc_yolo.exact.stop import StopRequest, StopTraining
 from hpc_yolo.frozen import FrozenRun, Launch, load_launch, load_run
 from hpc_yolo.heartbeat import Heart
-from hpc_yolo.processes import signal_when_parent_dies
+from hpc_yolo.processes import node_name, signal_when_parent_dies
 from hpc_yolo.rundir import AttemptDir, RunDir, write_text_atomic
 from hpc_yolo.sources import check_weights, has_changed_data
 from hpc_yolo.types import SUPERVISOR_VARIABLE, ExitCode, Phase
@@ -86,10 +85,10 @@ def main(run: RunDir, attempt: int | None = None) -> int:
             attempt=claimed.number,
             role="worker",
             pid=os.getpid(),
-            host=platform.node(),
+            host=node_name(),
             job_id=None,
         )
-    ledger.append(Kind.WORKER_STARTED, pid=os.getpid(), host=platform.node())
+    ledger.append(Kind.WORKER_STARTED, pid=os.getpid(), host=node_name())
     return _run(_Task(run, claimed, frozen, launch, stop, ledger, Heart(claimed.heartbeat), attempt is not None))
 
 
@@ -263,7 +262,7 @@ def _check_device(task: _Task) -> None:
         return
     if not torch.cuda.is_available():
         raise ConfigError(
-            f"train.device={device} asks for a GPU, but torch finds none on {platform.node()}. "
+            f"train.device={device} asks for a GPU, but torch finds none on {node_name()}. "
             "Set train.device=cpu, or run it on a node with a GPU."
         )
     if "," in device:

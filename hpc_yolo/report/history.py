@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,10 @@ import yaml
 from hpc_yolo.attempts import is_young
 from hpc_yolo.events import Event, Kind, read_events
 from hpc_yolo.heartbeat import Beat, is_alive, read_beat
-from hpc_yolo.processes import process_start
+from hpc_yolo.processes import is_same_process
 from hpc_yolo.rundir import AttemptDir, RunDir
+from hpc_yolo.slurm.queue import Entry
+from hpc_yolo.submissions import Submission
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times quicker, where PyYAML was built with it
 
@@ -41,6 +41,27 @@ class AttemptHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class JobHistory:
+    """The scheduler's job that stands for a run, and what the scheduler says of it."""
+
+    submission: Submission
+    entry: Entry | None
+    """None where the scheduler does not know it, or was not asked."""
+    trouble: str | None = None
+    """Why nothing is known of it, where the scheduler gave no answer."""
+
+    @property
+    def last_words(self) -> str:
+        """What the job's own log ends with: the last line of ours, or else the last line."""
+        try:
+            lines = self.submission.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return ""
+        told = [line for line in lines if line.startswith("hpc-yolo: ")] or [line for line in lines if line.strip()]
+        return told[-1].removeprefix("hpc-yolo: ") if told else ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunHistory:
     """One run as it lies on disk. `trouble` says why run.yaml could not be read, where it could not."""
 
@@ -50,6 +71,7 @@ class RunHistory:
     epochs: int | None
     attempts: tuple[AttemptHistory, ...]
     trouble: str | None = None
+    job: JobHistory | None = None
 
 
 def read_history(run: RunDir, now: float | None = None) -> RunHistory:
@@ -94,12 +116,4 @@ def _read_run_yaml(path: Path) -> tuple[dict[str, Any], str | None]:
 def _is_living_supervisor(event: Event) -> bool:
     if event.kind is not Kind.ATTEMPT_STARTED or event.fields.get("role") != "supervisor":
         return False
-    if event.fields.get("host") != socket.gethostname():
-        return False
-    started = process_start(int(event.fields.get("pid") or 0))
-    return started is not None and _seconds_since_epoch(started) <= event.time + 1  # else the pid was given out anew
-
-
-def _seconds_since_epoch(ticks_since_boot: int) -> float:
-    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return booted + ticks_since_boot / os.sysconf("SC_CLK_TCK")
+    return is_same_process(event.fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from hpc_yolo.events import Event, Kind
 from hpc_yolo.heartbeat import Beat
 from hpc_yolo.report.history import AttemptHistory, RunHistory
+from hpc_yolo.report.job_state import Verdict, judge
 from hpc_yolo.types import RunState, StopReason
 
 #: States that nothing changes any more unless a person acts.
@@ -33,6 +35,8 @@ class RunStatus:
     steps_total: int | None
     attempts: int
     preemptions: int
+    interruptions: dict[str, int]
+    """How many attempts ended for each of the five reasons."""
     steps_redone: int
     metric: float | None
     metric_name: str | None
@@ -40,6 +44,12 @@ class RunStatus:
     worker_pid: int | None
     node: str | None
     job_id: str | None
+    job_state: str | None
+    """As Slurm calls it."""
+    starts_at: float | None
+    """When Slurm expects a waiting job to start, or started it (seconds since the epoch)."""
+    exit_code: int | None
+    """Of a job that is over."""
     reason: str | None
 
     def to_json(self) -> dict[str, Any]:
@@ -55,8 +65,8 @@ class _Position:
 
 def status_of(history: RunHistory) -> RunStatus:
     """Judge a run by its events and heartbeats."""
-    state, reason = _state(history)
     newest = history.attempts[-1] if history.attempts else None
+    verdict = _verdict(history)
     position = _position(history.attempts)
     epochs = history.epochs or (position.beat.epochs if position.beat else None)
     metrics = newest_metrics(history.attempts)
@@ -65,7 +75,7 @@ def status_of(history: RunHistory) -> RunStatus:
         id=history.id,
         dir=str(history.path),
         name=history.name,
-        state=state,
+        state=verdict.state,
         epoch=min(position.epoch, epochs) if epochs else position.epoch,
         epochs=epochs,
         step=position.step,
@@ -74,14 +84,21 @@ def status_of(history: RunHistory) -> RunStatus:
         ),
         attempts=len(history.attempts),
         preemptions=sum(was_preempted(attempt) for attempt in history.attempts),
+        interruptions=interruptions(history.attempts),
         steps_redone=steps_redone(history.attempts),
         metric=metrics[metric_name] if metric_name else None,
         metric_name=metric_name,
         metrics=metrics,
         worker_pid=_worker_pid(newest),
         node=_node(newest),
-        job_id=_job_id(newest),
-        reason="; ".join(filter(None, [history.trouble, reason, _inexact(history.attempts)])) or None,
+        job_id=history.job.submission.job if history.job else _job_id(newest),
+        job_state=history.job.entry.state if history.job and history.job.entry else None,
+        starts_at=history.job.entry.starts_at if history.job and history.job.entry else None,
+        exit_code=verdict.exit_code,
+        reason="; ".join(
+            filter(None, [history.trouble, verdict.reason, _slow_save(history.attempts), _inexact(history.attempts)])
+        )
+        or None,
     )
 
 
@@ -92,6 +109,17 @@ def was_preempted(attempt: AttemptHistory) -> bool:
         return bool(ended.fields.get("outcome") == StopReason.PREEMPTION.value)
     last = attempt.last(Kind.STOPPED, Kind.FINISHED)
     return last is not None and last.kind is Kind.STOPPED
+
+
+def interruptions(attempts: Sequence[AttemptHistory]) -> dict[str, int]:
+    """By reason, of those attempts that were ended by one; a lone worker's stop counts as a preemption."""
+    found: dict[str, int] = {}
+    for attempt in attempts:
+        ended = attempt.last(Kind.ATTEMPT_ENDED)
+        outcome = str(ended.fields.get("outcome")) if ended else StopReason.PREEMPTION.value * was_preempted(attempt)
+        if outcome in [reason.value for reason in StopReason]:
+            found[outcome] = found.get(outcome, 0) + 1
+    return found
 
 
 def steps_redone(attempts: tuple[AttemptHistory, ...]) -> int:
@@ -132,41 +160,74 @@ def short_name(metric: str) -> str:
     return metric.rpartition("/")[2].removesuffix("(B)")
 
 
-def _state(history: RunHistory) -> tuple[RunState, str | None]:
+def _verdict(history: RunHistory) -> Verdict:
+    """By the ledger, and where the run was submitted to Slurm by what Slurm says of its job."""
+    ledger = _state(history)
+    if history.job is None:
+        return ledger
+    newest = history.attempts[-1] if history.attempts else None
+    started = newest.first(Kind.ATTEMPT_STARTED) if newest else None
+    is_later = started is not None and started.time >= history.job.submission.time
+    return judge(
+        ledger,
+        history.job,
+        is_local=is_later and started is not None and started.fields.get("job_id") is None,
+        has_begun=any(_told(attempt, "job_id") == history.job.submission.job for attempt in history.attempts),
+        path=str(history.path),
+    )
+
+
+def _slow_save(attempts: Sequence[AttemptHistory]) -> str | None:
+    """A warning that comes later than a save takes is none."""
+    for attempt in attempts[-1:]:
+        delay = float(_told(attempt, "signal_delay_s") or 0)
+        saves = [float(e.fields.get("seconds") or 0) for e in attempt.events if e.kind is Kind.SNAPSHOT_COMMITTED]
+        slowest = max(saves, default=0.0)
+        if 0 < delay <= slowest:
+            return (
+                f"a save took {slowest:.1f} s, but Slurm warns only {delay:g} s before the time limit: "
+                f"set cluster.signal_delay_s={math.ceil(4 * slowest)} or more"
+            )
+    return None
+
+
+def _state(history: RunHistory) -> Verdict:
     attempts = history.attempts
     if not attempts:
-        return RunState.PENDING, None
+        return Verdict(RunState.PENDING, None)
     if any(map(_is_done, attempts)):
-        return RunState.DONE, None
+        return Verdict(RunState.DONE, None)
     newest = attempts[-1]
     ended = newest.last(Kind.ATTEMPT_ENDED)
     if ended is not None:
         return _state_after(newest, ended)
     leaving = newest.last(Kind.STOP_REQUESTED, Kind.STOPPED, Kind.FAILED)
     if newest.is_alive:
-        return (RunState.STOPPING if leaving else RunState.RUNNING), None
+        return Verdict(RunState.STOPPING if leaving else RunState.RUNNING, None)
     if newest.is_supervised:
-        return RunState.STOPPING, _UNDECIDED
+        return Verdict(RunState.STOPPING, _UNDECIDED)
     return _state_of_dead(history, newest)
 
 
-def _state_after(attempt: AttemptHistory, ended: Event) -> tuple[RunState, str | None]:
+def _state_after(attempt: AttemptHistory, ended: Event) -> Verdict:
     why = str(ended.fields["why"]) if ended.fields.get("why") else None
     then = ended.fields.get("next")
     if ended.fields.get("outcome") == StopReason.CANCELLATION.value or then == "stop":
-        return RunState.CANCELLED, why
+        return Verdict(RunState.CANCELLED, why)
     if then in ("restart", "requeue"):
-        return RunState.REQUEUED, why
-    return RunState.FAILED, _error(attempt) or why
+        return Verdict(RunState.REQUEUED, why)
+    return Verdict(RunState.FAILED, _error(attempt) or why)
 
 
-def _state_of_dead(history: RunHistory, attempt: AttemptHistory) -> tuple[RunState, str | None]:
+def _state_of_dead(history: RunHistory, attempt: AttemptHistory) -> Verdict:
     last = attempt.last(Kind.STOPPED, Kind.FAILED)
     if last is None:
         at = _position(history.attempts).step
         onward = f"`hpc-yolo run {history.path}` goes on from step {_committed_step(history.attempts)}"
-        return RunState.FAILED, f"the worker vanished at step {at}; {onward}"
-    return (RunState.REQUEUED, None) if last.kind is Kind.STOPPED else (RunState.FAILED, _error(attempt))
+        return Verdict(RunState.FAILED, f"the worker vanished at step {at}; {onward}", is_told=False)
+    if last.kind is Kind.STOPPED:
+        return Verdict(RunState.REQUEUED, None, is_told=False)
+    return Verdict(RunState.FAILED, _error(attempt))
 
 
 def _is_done(attempt: AttemptHistory) -> bool:

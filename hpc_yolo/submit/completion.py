@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-_COMMANDS = "train run status logs preempt compare fingerprint"
+_COMMANDS = "train run status logs cancel preempt resume compare fingerprint"
 
 _INSTALL = f"""\
 _hpc_yolo() {{

@@ -68,8 +68,11 @@ def plan(config: Config) -> Plan:
     return Plan(RunDir(Path(config.runs_dir).expanduser().absolute() / config.name / frozen.id), frozen, launch)
 
 
-def materialise(it: Plan) -> None:
+def materialise(it: Plan, *, is_free: bool = False) -> None:
     """Make the run directory, or get an existing one ready for its next attempt.
+
+    Args:
+        is_free: the caller has made sure that nobody trains it.
 
     Raises:
         BusyError: it is being trained.
@@ -78,7 +81,10 @@ def materialise(it: Plan) -> None:
     """
     try:
         if it.run.is_run():
-            _ready(it)
+            if not is_free:
+                _refuse_if_trained(it)
+            load_run(it.run)  # refused if it was edited; what defaults a later release changed does not touch it
+            write_launch(it.run, it.launch)
         else:
             _create(it)
     except OSError as error:
@@ -88,15 +94,13 @@ def materialise(it: Plan) -> None:
         ) from error
 
 
-def _ready(it: Plan) -> None:
+def _refuse_if_trained(it: Plan) -> None:
     taken = occupant(it.run)
     if taken is not None:
         raise BusyError(
             f"{it.run.path} is being trained already (attempt {taken.attempt.number}, process {taken.pid} on "
             f"{taken.host}). Follow it with `hpc-yolo logs -f {it.run.path}`."
         )
-    load_run(it.run)  # refused if it was edited; defaults that a later release changed do not touch what is frozen
-    write_launch(it.run, it.launch)
 
 
 def _create(it: Plan) -> None:

@@ -11,10 +11,11 @@ from typing import Any, TextIO
 from submitit.local import local
 
 from hpc_yolo.attempts import occupant
-from hpc_yolo.errors import BusyError, StorageError
+from hpc_yolo.errors import BusyError
 from hpc_yolo.frozen import load_launch
 from hpc_yolo.report.progress import ProgressView
 from hpc_yolo.rundir import RunDir
+from hpc_yolo.submit.folders import make_folder
 from hpc_yolo.submit.foreground import Foreground, Submission
 from hpc_yolo.supervise import tree
 from hpc_yolo.supervise.drill import find_target
@@ -56,7 +57,7 @@ def submit(run: RunDir, wait: bool, task: TrainTask | None = None) -> Submission
     grace_s = load_launch(run.launch_yaml).retry.grace_s
     run = RunDir(run.path.absolute())
     before = len(run.attempts())
-    executor = Executor(_make_folder(run), run, grace_s, os.getpid() if wait else None)
+    executor = Executor(make_folder(run, run.path.name), run, grace_s, os.getpid() if wait else None)
     job = executor.submit(task or TrainTask(str(run.path)))
     return Submission(run, job._process, job.paths.stderr, before)
 
@@ -106,18 +107,3 @@ def _refuse_if_taken(run: RunDir) -> None:
             f"{run.path} is being trained already, by {who}. "
             f"Follow it with `hpc-yolo logs -f {run.path}`, or stop it first."
         )
-
-
-def _make_folder(run: RunDir) -> Path:
-    """A new folder for what submitit keeps of this submission."""
-    number = 1 + len(list(run.submitit_dir.glob(f"{run.path.name}-*")))
-    while True:
-        folder = run.submitit_dir / f"{run.path.name}-{number:03d}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise StorageError(f"cannot make {folder}: {error.strerror}. Check its owner and permissions.") from error
-        else:
-            return folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from hpc_yolo.attempts import is_done
 from hpc_yolo.errors import BusyError, ConfigError
 from hpc_yolo.events import Kind
 from hpc_yolo.heartbeat import is_alive, read_beat
-from hpc_yolo.processes import boot_id, process_start
+from hpc_yolo.processes import boot_id, is_same_process, node_name
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.supervise import tree
 from hpc_yolo.supervise.past import is_awaited, last_event
@@ -73,9 +72,7 @@ def find_target(run: RunDir) -> Target | None:
         return None
     number, fields = attempts[-1].number, started.fields
     if fields.get("role") == "supervisor":
-        pid, since = int(fields.get("pid") or 0), fields.get("started")
-        is_it = fields.get("boot") == boot_id() and since is not None and process_start(pid) == since
-        return Target(pid, number, True) if is_it else None
+        return Target(int(fields["pid"]), number, True) if is_same_process(fields) else None
     beat = read_beat(attempts[-1].heartbeat)
     is_it = beat is not None and beat.boot == boot_id() and is_alive(beat)
     return Target(beat.pid, number, False) if beat is not None and is_it else None
@@ -94,7 +91,7 @@ def _await_target(run: RunDir, verb: str) -> Target:
 def _nobody(run: RunDir, verb: str) -> BusyError | ConfigError:
     attempts = run.attempts()
     beat = read_beat(attempts[-1].heartbeat) if attempts else None
-    if beat is not None and beat.host != socket.gethostname() and is_alive(beat):
+    if beat is not None and beat.host != node_name() and is_alive(beat):
         return BusyError(f"{run.path} runs on {beat.host}, not here. To {verb} it, use the same command there.")
     if is_done(run):
         return ConfigError(f"{run.path} is done: there is nothing to {verb}.")

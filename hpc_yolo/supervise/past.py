@@ -1,11 +1,15 @@
-"""Owns reading the ledger and the heartbeat for the supervisor: what earlier attempts came to. Judges nothing."""
+"""Owns what earlier attempts came to, for the supervisor: read from ledger and heartbeat, told for those that could not."""
 
 from __future__ import annotations
 
-from hpc_yolo.events import Event, Kind, read_events
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hpc_yolo.config import RetryConfig
+from hpc_yolo.events import Event, Kind, Ledger, read_events
 from hpc_yolo.heartbeat import read_beat
 from hpc_yolo.rundir import AttemptDir, RunDir
-from hpc_yolo.supervise.policy import Past
+from hpc_yolo.supervise.policy import Decision, Next, Past, Silence, after_silence
 from hpc_yolo.types import ExitCode
 
 _LAST_WORDS = {Kind.STOPPED: int(ExitCode.STOPPED), Kind.FINISHED: int(ExitCode.DONE)}
@@ -38,6 +42,39 @@ def meant_exit_code(attempt: AttemptDir, code: int) -> int:
 def last_event(attempt: AttemptDir, kind: Kind) -> Event | None:
     found = [event for event in read_events(attempt.events) if event.kind is kind]
     return found[-1] if found else None
+
+
+def started_by(attempt: AttemptDir) -> Mapping[str, Any]:
+    """Who began the attempt: the fields of its first event; empty where it has not told yet."""
+    started = last_event(attempt, Kind.ATTEMPT_STARTED)
+    return started.fields if started else {}
+
+
+def settle_silence(
+    run: RunDir,
+    attempt: AttemptDir,
+    silence_of: Callable[[AttemptDir, Mapping[str, Any], list[Event]], Silence | None],
+    retry: RetryConfig,
+) -> Decision | None:
+    """Tell the end of the attempt before this one, where its supervisor could not.
+
+    Returns:
+        The decision, where it is that there shall be no further attempt.
+    """
+    earlier = [it for it in run.attempts() if it.number < attempt.number]
+    events = list(read_events(earlier[-1].events)) if earlier else []
+    kinds = {event.kind for event in events}
+    started = started_by(earlier[-1]) if earlier else {}
+    if started.get("role") != "supervisor" or kinds & {Kind.ATTEMPT_ENDED, Kind.FINISHED}:
+        return None
+    silence = silence_of(earlier[-1], started, events)
+    if silence is None:
+        return None
+    decision = after_silence(past_of(run, earlier[-1]), silence, retry)
+    Ledger(earlier[-1].events).append(
+        Kind.ATTEMPT_ENDED, outcome=decision.outcome, exit_code=None, next=decision.next.value, why=decision.why
+    )
+    return decision if decision.next is Next.FAIL else None
 
 
 def is_awaited(run: RunDir) -> bool:

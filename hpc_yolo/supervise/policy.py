@@ -52,6 +52,18 @@ class Ending:
     """Why it was asked to stop, if it was."""
     is_overdue: bool = False
     """It did not stop in the grace period, and was killed for that."""
+    grace_s: float = 0.0
+    """How long that was (seconds)."""
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
+class Silence:
+    """What is known of the end of an attempt whose supervisor could not tell it."""
+
+    reason: StopReason
+    why: str
+    step: int = 0
+    """The last optimizer step that it did."""
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -76,11 +88,30 @@ def decide(past: Sequence[Past], ending: Ending, retry: RetryConfig) -> Decision
     return _after_failure(past, ending, retry)
 
 
+def after_silence(past: Sequence[Past], silence: Silence, retry: RetryConfig) -> Decision:
+    """What follows an attempt whose supervisor ended without a word; `past` are those before it, `step` where it came to."""
+    if silence.reason is not StopReason.FAILURE:
+        why = f"{silence.why}, so the run goes on from its last snapshot"
+        return Decision(next=Next.REQUEUE, outcome=silence.reason.value, exit_code=ExitCode.STOPPED, why=why)
+    failures = 1 + _failures(past, silence.step)
+    if failures > retry.max_restarts:
+        why = f"{silence.why}; failure {failures} in a row (retry.max_restarts={retry.max_restarts})"
+        return Decision(next=Next.FAIL, outcome=StopReason.FAILURE.value, exit_code=ExitCode.BUG, why=why)
+    why = f"{silence.why}; restart {failures} of {retry.max_restarts}"
+    return Decision(next=Next.REQUEUE, outcome=StopReason.FAILURE.value, exit_code=ExitCode.BUG, why=why)
+
+
+def superseded() -> Decision:
+    """What follows for an attempt that is not the newest any more: nothing."""
+    why = "a newer attempt has taken the run over: the scheduler had given this node up"
+    return Decision(next=Next.REQUEUE, outcome=StopReason.NODE_FAILURE.value, exit_code=ExitCode.BUSY, why=why)
+
+
 def leave_between(asked: StopReason) -> Decision:
     """What follows a stop request that came while no worker was running."""
     if asked is StopReason.CANCELLATION:
         return _stopped("stopped on request between two attempts")
-    why = f"{asked.value} between two attempts"
+    why = f"{asked.value.replace('_', ' ')} between two attempts"
     return Decision(next=Next.REQUEUE, outcome=asked.value, exit_code=ExitCode.STOPPED, why=why)
 
 
@@ -111,15 +142,13 @@ def _has_stopped(ending: Ending) -> bool:
 
 def _after_stop(past: Sequence[Past], ending: Ending, retry: RetryConfig) -> Decision:
     outcome = ending.asked or StopReason.PREEMPTION  # unasked: somebody warned the worker alone
-    how = _how_it_stopped(ending, retry)
+    how = _how_it_stopped(ending)
     if outcome is StopReason.CANCELLATION:
         return _stopped(f"stopped on request; {how}")
-    count = 1 + sum(attempt.outcome == StopReason.PREEMPTION.value for attempt in _since_a_person_acted(past))
-    if outcome is StopReason.PREEMPTION and 0 <= retry.max_preemptions < count:
-        why = f"preempted {count} times (retry.max_preemptions={retry.max_preemptions}); {how}"
-        return Decision(next=Next.FAIL, outcome=outcome.value, exit_code=ExitCode.STOPPED, why=why)
+    if spent := _spent_budget(past, outcome, retry):
+        return Decision(next=Next.FAIL, outcome=outcome.value, exit_code=ExitCode.STOPPED, why=f"{spent}; {how}")
     if ending.asked is not None:
-        why = f"{outcome.value}; {how}"
+        why = f"{outcome.value.replace('_', ' ')}; {how}"
         return Decision(next=Next.REQUEUE, outcome=outcome.value, exit_code=ExitCode.STOPPED, why=why)
     return Decision(
         next=Next.RESTART,
@@ -130,12 +159,24 @@ def _after_stop(past: Sequence[Past], ending: Ending, retry: RetryConfig) -> Dec
     )
 
 
+def _spent_budget(past: Sequence[Past], outcome: StopReason, retry: RetryConfig) -> str:
+    """Which budget one more stop for this reason exceeds, in words; empty where none."""
+    budgets = {
+        StopReason.PREEMPTION: ("preempted", "max_preemptions", retry.max_preemptions),
+        StopReason.TIMEOUT: ("ended by the time limit", "max_timeouts", retry.max_timeouts),
+    }
+    if outcome not in budgets:
+        return ""
+    happened, name, budget = budgets[outcome]
+    count = 1 + sum(attempt.outcome == outcome.value for attempt in _since_a_person_acted(past))
+    return f"{happened} {count} times (retry.{name}={budget})" if 0 <= budget < count else ""
+
+
 def _after_failure(past: Sequence[Past], ending: Ending, retry: RetryConfig) -> Decision:
     how = told(ending.exit_code)
     if ending.asked is StopReason.CANCELLATION:
         return _failed(ending, f"{how} when it was asked to stop")
-    window = _since_progress(past, ending.step)
-    failures = 1 + sum(attempt.outcome == StopReason.FAILURE.value for attempt in window)
+    failures = 1 + _failures(past, ending.step)
     if failures > retry.max_restarts:
         return _failed(ending, f"{how}; failure {failures} in a row (retry.max_restarts={retry.max_restarts})")
     return Decision(
@@ -145,6 +186,11 @@ def _after_failure(past: Sequence[Past], ending: Ending, retry: RetryConfig) -> 
         why=f"{how}; restart {failures} of {retry.max_restarts}",
         delay_s=_delay_s(failures),
     )
+
+
+def _failures(past: Sequence[Past], step: int) -> int:
+    """Earlier failures that count together with one at `step`."""
+    return sum(attempt.outcome == StopReason.FAILURE.value for attempt in _since_progress(past, step))
 
 
 def _since_a_person_acted(past: Sequence[Past]) -> Sequence[Past]:
@@ -167,10 +213,10 @@ def _since_progress(past: Sequence[Past], step: int) -> Sequence[Past]:
     return () if step > furthest else recent[max(0, start - (len(past) - len(recent))) :]
 
 
-def _how_it_stopped(ending: Ending, retry: RetryConfig) -> str:
+def _how_it_stopped(ending: Ending) -> str:
     if ending.exit_code == ExitCode.STOPPED:
         return "its state is saved"
-    how = f"it did not stop within retry.grace_s={retry.grace_s:g}" if ending.is_overdue else told(ending.exit_code)
+    how = f"it did not stop within {ending.grace_s:.0f} s" if ending.is_overdue else told(ending.exit_code)
     return f"{how}, so it goes on from its last snapshot"
 
 

@@ -1,14 +1,13 @@
 """Owns the attempts of one run on this node: claims, starts workers, relays stops, tells the end.
 
 Two threads that share no lock. The helper does all the work. The main thread sleeps, takes signals, and only ever sets
-`asked` and reads `verdict`: a lock or a wait that a signal handler interrupted would never be let go.
+`warned` and reads `verdict`: a lock or a wait that a signal handler interrupted would never be let go.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,15 +17,16 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from hpc_yolo.attempts import claim, occupant
+from hpc_yolo.attempts import claim, is_newest, occupant
 from hpc_yolo.config import RetryConfig
 from hpc_yolo.errors import HpcYoloError, StorageError
 from hpc_yolo.events import Kind, Ledger
-from hpc_yolo.processes import boot_id, process_start
+from hpc_yolo.processes import boot_id, node_name, process_start
 from hpc_yolo.rundir import AttemptDir, RunDir
 from hpc_yolo.supervise import tree
-from hpc_yolo.supervise.past import is_awaited, last_step, meant_exit_code, past_of
-from hpc_yolo.supervise.policy import Decision, Ending, Next, decide, leave_between
+from hpc_yolo.supervise.allocation import Allocation, LocalAllocation, Meaning
+from hpc_yolo.supervise.past import is_awaited, last_step, meant_exit_code, past_of, settle_silence, started_by
+from hpc_yolo.supervise.policy import Decision, Ending, Next, decide, leave_between, superseded
 from hpc_yolo.types import SUPERVISOR_VARIABLE, ExitCode, StopReason
 
 POLL_S = 0.1
@@ -34,6 +34,10 @@ POLL_S = 0.1
 _SETTLE_S = 0.5
 #: Kept back from the grace period, for the kill and for the requeue after it.
 _MARGIN_S = 5.0
+#: How often we look whether a newer attempt has taken the run over.
+_FENCE_S = 2.0
+#: How long an answer is awaited once the worker has stopped.
+_ANSWER_S = 5.0
 
 WorkerCommand = Callable[[AttemptDir], list[str]]
 
@@ -46,40 +50,49 @@ class Supervisor:
         run: RunDir,
         worker_command: WorkerCommand,
         retry_of: Callable[[AttemptDir], RetryConfig],
+        allocation: Allocation | None = None,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.asked: StopReason | None = None  # written by the main thread only
+        self.warned: signal.Signals | None = None  # written by the main thread only
         self.verdict: Decision | None = None  # written by the helper only, once, as the last thing it does
         self._run = run
         self._worker_command = worker_command
         self._retry_of = retry_of
+        self._allocation = allocation or LocalAllocation()
         self._environ = environ
         self._clock = clock
-        self._asked_at = 0.0
+        self._warned_at = 0.0
         self._grace_s = RetryConfig().grace_s
+        self._deadline: float | None = None  # on our clock, once somebody said how long the grace period is
+        self._meaning: Meaning | None = None
         self._worker_pid: int | None = None
+        self._asked_of: int | None = None  # pid of the worker that the warning was passed on to
+        self._has_inquired = False
 
     def start(self) -> None:
         """Begin. The helper is a daemon: a worker that cannot even be killed must not keep us from leaving."""
         threading.Thread(target=self._work, name="supervisor", daemon=True).start()
 
-    def ask(self, reason: StopReason) -> None:
-        """Ask for a stop. Safe in a signal handler; the first reason stands."""
-        if self.asked is None:
-            self._asked_at = self._clock()
-            self.asked = reason
+    def warn(self, signum: signal.Signals) -> None:
+        """Ask for a stop. Safe in a signal handler; the first warning stands, what it meant is found out by the helper."""
+        if self.warned is None:
+            self._warned_at = self._clock()
+            self.warned = signum
 
     def is_over(self) -> bool:
         """Whether there is a verdict, or no hope of one within the grace period. Safe in a signal handler."""
-        is_late = self.asked is not None and self._clock() > self._asked_at + self._grace_s
-        return self.verdict is not None or is_late
+        return self.verdict is not None or (self.warned is not None and self._clock() > self._ends_at())
 
     def conclude(self) -> Decision:
         """The verdict; where the helper could not tell in time (the file system hangs), the worker is killed for it."""
         if self.verdict is None and self._worker_pid is not None:
             tree.send([self._worker_pid], signal.SIGKILL)
-        return self.verdict or leave_between(self.asked or StopReason.PREEMPTION)
+        meaning = self._meaning or self._allocation.guess(self.warned or signal.SIGUSR1)
+        return self.verdict or leave_between(meaning.reason)
+
+    def _ends_at(self) -> float:
+        return self._warned_at + self._grace_s if self._deadline is None else self._deadline
 
     def _work(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, tree.WARNINGS)  # theirs is the main thread; and workers inherit it
@@ -97,18 +110,32 @@ class Supervisor:
 
     def _supervise(self) -> Decision:
         tree.adopt_orphans()
-        while self.asked is None:
-            decision = self._train_once(self._claim())
+        while self.warned is None:
+            attempt = self._claim()
+            if attempt is None:
+                break
+            decision = self._train_once(attempt)
             if decision.next is not Next.RESTART:
                 return decision
             self._pause(decision.delay_s)
-        return self._leave_between(self.asked)
+        assert self.warned is not None
+        return self._leave_between(self.warned)
 
-    def _claim(self) -> AttemptDir:
-        """The next attempt. One of our own whose worker died before its first heartbeat does not keep us out."""
-        taken = occupant(self._run)
-        is_ours = taken is not None and (taken.pid, taken.host) == (os.getpid(), socket.gethostname())
-        return claim(self._run, supersede=is_ours)
+    def _claim(self) -> AttemptDir | None:
+        """The next attempt; None if a warning came while another one kept us out.
+
+        Neither one of our own, whose worker died before its first heartbeat, nor one that the scheduler has given up on
+        keeps us out; for others we wait a while, as they may be on their way out.
+        """
+        until = self._clock() + self._allocation.patience_s
+        while self.warned is None:
+            taken = occupant(self._run)
+            is_ours = taken is not None and (taken.pid, taken.host) == (os.getpid(), node_name())
+            is_past = taken is not None and self._allocation.may_supersede(started_by(taken.attempt))
+            if taken is None or is_ours or is_past or self._clock() >= until:
+                return claim(self._run, supersede=is_ours or is_past)
+            self._pause(1.0)
+        return None
 
     def _train_once(self, attempt: AttemptDir) -> Decision:
         ledger = Ledger(attempt.events)
@@ -116,32 +143,47 @@ class Supervisor:
         try:
             retry = self._retry_of(attempt)
             self._grace_s = retry.grace_s
+            given_up = settle_silence(self._run, attempt, self._allocation.silence, retry)
+            if given_up is not None:
+                _tell_end(ledger, given_up, int(given_up.exit_code))
+                return given_up
             worker = self._spawn(attempt)
         except (HpcYoloError, OSError) as error:
             return _not_started(ledger, error)
-        code, is_overdue = self._watch(worker, ledger, stop_within_s(retry.grace_s))
+        code, is_overdue = self._watch(worker, attempt, ledger)
         self._worker_pid = None
         tree.kill_children()
+        if not is_newest(self._run, attempt):
+            _tell_end(ledger, superseded(), code)
+            return superseded()
         if code != ExitCode.DONE:
             self._pause(_SETTLE_S)
-        meant = meant_exit_code(attempt, code)
-        ending = Ending(exit_code=meant, step=last_step(attempt), asked=self.asked, is_overdue=is_overdue)
-        decision = decide(past_of(self._run, attempt), ending, retry)
+        decision = decide(past_of(self._run, attempt), self._ending(attempt, code, is_overdue), retry)
         _tell_end(ledger, decision, code)
+        self._hand_back(decision, ledger)
         return decision
+
+    def _ending(self, attempt: AttemptDir, code: int, is_overdue: bool) -> Ending:
+        meaning = None if self.warned is None else self._await_meaning(self.warned, Ledger(attempt.events))
+        return Ending(
+            exit_code=meant_exit_code(attempt, code),
+            step=last_step(attempt),
+            asked=None if meaning is None else meaning.reason,
+            is_overdue=is_overdue,
+            grace_s=self._ends_at() - self._warned_at,
+        )
 
     def _identity(self) -> dict[str, Any]:
         """Who we are, so that a fire drill can be sure whom it warns."""
-        pid, on_slurm = os.getpid(), self._environ.get("SLURM_JOB_ID")
+        pid = os.getpid()
         return {
             "role": "supervisor",
             "pid": pid,
             "pgid": os.getpgid(pid),
             "started": process_start(pid),
             "boot": boot_id(),
-            "host": socket.gethostname(),
-            "job_id": on_slurm,
-            "restart_count": int(self._environ.get("SLURM_RESTART_COUNT") or 0) if on_slurm else None,
+            "host": node_name(),
+            **self._allocation.identity(),
         }
 
     def _spawn(self, attempt: AttemptDir) -> subprocess.Popen[bytes]:
@@ -157,32 +199,94 @@ class Supervisor:
         self._worker_pid = worker.pid
         return worker
 
-    def _watch(self, worker: subprocess.Popen[bytes], ledger: Ledger, patience_s: float) -> tuple[int, bool]:
-        """Wait for the worker's end; pass a stop request on, once, and kill the worker when it takes too long."""
-        has_told, is_overdue = False, False
+    def _watch(self, worker: subprocess.Popen[bytes], attempt: AttemptDir, ledger: Ledger) -> tuple[int, bool]:
+        """Wait for the worker's end; pass a warning on, once, and kill the worker when it takes too long to stop."""
+        is_overdue, looked_at = False, self._clock()
         while (code := worker.poll()) is None:
-            if self.asked is not None and not has_told:
-                has_told = True
-                signum = signal.SIGTERM if self.asked is StopReason.CANCELLATION else signal.SIGUSR1
-                worker.send_signal(signum)
-                _tell(ledger, Kind.STOP_REQUESTED, signal=signum.name, by="supervisor")
-            if has_told and not is_overdue and self._clock() > self._asked_at + patience_s:
-                is_overdue = True
-                worker.kill()
+            if self.warned is not None:
+                is_overdue = self._press(worker, self.warned, ledger) or is_overdue
+            if self._clock() > looked_at + _FENCE_S:
+                looked_at = self._clock()
+                if not _is_newest(self._run, attempt):
+                    worker.kill()
             time.sleep(POLL_S)
         return code, is_overdue
 
+    def _press(self, worker: subprocess.Popen[bytes], warned: signal.Signals, ledger: Ledger) -> bool:
+        """Bring the worker to stop; returns whether its time is over."""
+        if self._asked_of != worker.pid:
+            self._asked_of = worker.pid
+            self._inquire(warned)
+            worker.send_signal(warned)
+            _tell(ledger, Kind.STOP_REQUESTED, signal=warned.name, by="supervisor")
+        self._take_meaning(ledger)
+        is_overdue = self._clock() > self._warned_at + stop_within_s(self._ends_at() - self._warned_at)
+        if is_overdue:
+            worker.kill()
+        return is_overdue
+
+    def _inquire(self, warned: signal.Signals) -> None:
+        if not self._has_inquired:
+            self._has_inquired = True
+            self._allocation.inquire(warned)
+
+    def _take_meaning(self, ledger: Ledger | None) -> Meaning | None:
+        """What the warning meant, once that is known: from then on its deadline counts."""
+        if self._meaning is None and (meaning := self._allocation.meaning()) is not None:
+            self._note_meaning(meaning, ledger)
+        return self._meaning
+
+    def _note_meaning(self, meaning: Meaning, ledger: Ledger | None) -> None:
+        self._meaning = meaning
+        if meaning.grace_s is not None:
+            self._deadline = self._clock() + meaning.grace_s
+        if ledger is not None and meaning.said:
+            told = {"reason": meaning.reason.value, "grace_s": meaning.grace_s, "said": meaning.said}
+            _tell(ledger, Kind.STOP_EXPLAINED, **told)
+
+    def _await_meaning(self, warned: signal.Signals, ledger: Ledger | None) -> Meaning:
+        self._inquire(warned)
+        until = min(self._clock() + _ANSWER_S, self._ends_at())
+        while (meaning := self._take_meaning(ledger)) is None and self._clock() < until:
+            time.sleep(POLL_S)
+        if meaning is None:
+            meaning = self._allocation.guess(warned)
+            self._note_meaning(meaning, ledger)
+        return meaning
+
+    def _hand_back(self, decision: Decision, ledger: Ledger | None) -> None:
+        """Told after the end: once the scheduler has the job again, it may kill us at any moment."""
+        if decision.next is not Next.REQUEUE:
+            return
+        began = self._clock()
+        handed = self._allocation.hand_back(max(self._ends_at() - began, _MARGIN_S / 2))
+        if handed is not None and ledger is not None:
+            seconds = round(self._clock() - began, 3)
+            _tell(ledger, Kind.HANDED_BACK, how=handed.how, said=handed.said, seconds=seconds)
+
     def _pause(self, seconds: float) -> None:
-        """Let time pass, but no stop request."""
+        """Let time pass, but no warning."""
         until = self._clock() + seconds
-        while self.asked is None and self._clock() < until:
+        while self.warned is None and self._clock() < until:
             time.sleep(POLL_S)
 
-    def _leave_between(self, asked: StopReason) -> Decision:
-        decision = leave_between(asked)
-        if decision.next is Next.STOP and is_awaited(self._run):  # its ledger would promise another attempt for ever
-            _tell_end(Ledger(self._run.attempts()[-1].events), decision, decision.exit_code)
+    def _leave_between(self, warned: signal.Signals) -> Decision:
+        """Go although no worker is running: what was promised of the newest attempt is kept, or taken back."""
+        attempts = self._run.attempts()
+        ledger = Ledger(attempts[-1].events) if attempts and is_awaited(self._run) else None
+        decision = leave_between(self._await_meaning(warned, ledger).reason)
+        if decision.next is Next.STOP and ledger is not None:  # it would promise another attempt for ever
+            _tell_end(ledger, decision, decision.exit_code)
+        self._hand_back(decision, ledger)
         return decision
+
+
+def _is_newest(run: RunDir, attempt: AttemptDir) -> bool:
+    """As `is_newest`; a storage that does not answer is no reason to kill anybody."""
+    try:
+        return is_newest(run, attempt)
+    except OSError:
+        return True
 
 
 def stop_within_s(grace_s: float) -> float:

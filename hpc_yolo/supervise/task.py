@@ -15,10 +15,11 @@ from submitit.helpers import DelayedSubmission
 from hpc_yolo.config import RetryConfig
 from hpc_yolo.frozen import load_launch
 from hpc_yolo.rundir import AttemptDir, RunDir
-from hpc_yolo.supervise.policy import Next
+from hpc_yolo.supervise.allocation import allocation_of
+from hpc_yolo.supervise.policy import Decision, Next
 from hpc_yolo.supervise.supervisor import POLL_S, Supervisor
 from hpc_yolo.supervise.tree import unblock_warnings
-from hpc_yolo.types import StopReason
+from hpc_yolo.types import ExitCode
 
 #: Set by our local controller: its pid. A supervisor with a controller does not outlive it by more than a saved stop.
 CONTROLLER_VARIABLE = "HPC_YOLO_CONTROLLER_PID"
@@ -43,7 +44,7 @@ class TrainTask:
         Raises:
             SystemExit: with the supervisor's exit code, unless the run is done. Submitit lets it pass.
         """
-        supervisor = Supervisor(RunDir(Path(self.run_dir)), self.worker_command, self.retry_of)
+        supervisor = Supervisor(RunDir(Path(self.run_dir)), self.worker_command, self.retry_of, allocation_of())
         self._supervisor = supervisor
         _take_signals(supervisor)
         supervisor.start()
@@ -51,25 +52,30 @@ class TrainTask:
         while not supervisor.is_over():
             time.sleep(POLL_S)
             if _is_orphaned():
-                supervisor.ask(StopReason.CANCELLATION)
+                supervisor.warn(signal.SIGTERM)
         _ignore_warnings()  # Python puts the default actions back while it shuts down: one more warning would kill us
-        if code := supervisor.conclude().exit_code:
-            sys.exit(int(code))
+        if code := _code_of(supervisor.conclude()):
+            sys.exit(code)
 
     def checkpoint(self) -> DelayedSubmission:
-        """Called by submitit's handler of SIGUSR1, in the middle of `__call__`: stop, then have the task requeued.
+        """Called by submitit's handler of SIGUSR1, in the middle of `__call__`: stop, then have the task started again.
+
+        On Slurm the supervisor itself hands the job back. Submitit's own way (write the pickle anew, one `scontrol requeue`
+        that must succeed) fails where Slurm has requeued first, and there is nothing in our pickle to write anew.
 
         Raises:
-            SystemExit: there is nothing to requeue: the run is done, has failed for good, or was stopped.
+            SystemExit: on Slurm always; else if there is nothing to requeue: the run is done, has failed, or was stopped.
         """
         _ignore_warnings()
         if self._supervisor is not None:
-            self._supervisor.ask(StopReason.PREEMPTION)
+            self._supervisor.warn(signal.SIGUSR1)
             while not self._supervisor.is_over():
                 time.sleep(POLL_S)
             verdict = self._supervisor.conclude()
-            if verdict.next is not Next.REQUEUE:
-                sys.exit(int(verdict.exit_code))
+            if verdict.next is not Next.REQUEUE or _is_on_slurm():
+                sys.exit(_code_of(verdict))
+        if _is_on_slurm():
+            sys.exit(int(ExitCode.STOPPED))  # before the first line of ours: the job's script requeues
         return DelayedSubmission(self)
 
     def worker_command(self, attempt: AttemptDir) -> list[str]:
@@ -80,15 +86,24 @@ class TrainTask:
 
 
 def _take_signals(supervisor: Supervisor) -> None:
-    """On this machine SIGTERM means stop. Under Slurm submitit's own handler stays: it only logs."""
-    if os.environ.get("SUBMITIT_EXECUTOR") != "local":
-        return
+    """Submitit only logs SIGTERM. Here it means stop, and under Slurm whatever Slurm says that it meant."""
 
-    def stop(_signum: int, _frame: FrameType | None) -> None:
-        supervisor.ask(StopReason.CANCELLATION)
+    def warn(signum: int, _frame: FrameType | None) -> None:
+        supervisor.warn(signal.Signals(signum))
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, warn)
+    if not _is_on_slurm():
+        signal.signal(signal.SIGINT, warn)
+
+
+def _is_on_slurm() -> bool:
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+
+
+def _code_of(verdict: Decision) -> int:
+    """What to leave with. On Slurm 75 asks the job's script to requeue, so a run out of its budget must not leave with it."""
+    is_final = _is_on_slurm() and verdict.next in (Next.FAIL, Next.STOP)
+    return int(ExitCode.BUG if is_final and verdict.exit_code == ExitCode.STOPPED else verdict.exit_code)
 
 
 def _ignore_warnings() -> None:

@@ -115,10 +115,10 @@ def test_failures_wait_ever_longer_and_warnings_not_at_all() -> None:
 
 def test_the_reason_is_told_in_words() -> None:
     killed = decide([], Ending(exit_code=-11, step=5), RetryConfig())
-    overdue = decide([], Ending(exit_code=-9, asked=PREEMPTION, is_overdue=True), RetryConfig(grace_s=30))
+    overdue = decide([], Ending(exit_code=-9, asked=PREEMPTION, is_overdue=True, grace_s=29.6), RetryConfig())
 
     assert killed.why == "the worker was killed by SIGSEGV; restart 1 of 3"
-    assert overdue.why == ("preemption; it did not stop within retry.grace_s=30, so it goes on from its last snapshot")
+    assert overdue.why == ("preemption; it did not stop within 30 s, so it goes on from its last snapshot")
 
 
 @pytest.mark.parametrize("exit_code", [-15, 1, 2, 137, 144])

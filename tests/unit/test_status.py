@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from pathlib import Path
 
 import pytest
 
 from hpc_yolo.cli import main
 from hpc_yolo.events import Kind
+from hpc_yolo.processes import boot_id, process_start
 from hpc_yolo.report.history import read_history
 from hpc_yolo.report.status import RunStatus, status_of
 from hpc_yolo.rundir import RunDir
@@ -85,9 +85,8 @@ def test_a_bare_worker_that_stopped_is_requeued_and_counts_as_preempted(run: Run
 
 
 def test_a_stop_whose_supervisor_still_lives_is_undecided(run: RunDir) -> None:
-    attempt = begin(run)
-    attempt.clock = 4e9  # after this process began
-    attempt.tell(Kind.ATTEMPT_STARTED, attempt=1, role="supervisor", pid=os.getpid(), host=socket.gethostname())
+    us = {"pid": os.getpid(), "started": process_start(os.getpid()), "boot": boot_id()}
+    attempt = begin(run).tell(Kind.ATTEMPT_STARTED, attempt=1, role="supervisor", host="node7", **us)
     attempt.beat(50).tell(Kind.STOPPED, step=50)
 
     assert status(run).state is RunState.STOPPING

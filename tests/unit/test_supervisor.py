@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,6 @@ from hpc_yolo.rundir import RunDir
 from hpc_yolo.supervise.policy import Next
 from hpc_yolo.supervise.supervisor import Supervisor
 from hpc_yolo.supervise.task import TrainTask
-from hpc_yolo.types import StopReason
 
 
 class Clock:
@@ -37,7 +37,7 @@ def mute(tmp_path: Path, clock: Clock) -> Supervisor:
 
 
 def test_nobody_waits_longer_than_the_grace_period(mute: Supervisor, clock: Clock) -> None:
-    mute.ask(StopReason.PREEMPTION)
+    mute.warn(signal.SIGUSR1)
     assert not mute.is_over()
 
     clock.now += RetryConfig().grace_s + 1
@@ -52,9 +52,9 @@ def test_without_a_stop_request_it_goes_on_for_ever(mute: Supervisor, clock: Clo
     assert not mute.is_over()
 
 
-def test_the_first_reason_stands(mute: Supervisor) -> None:
-    mute.ask(StopReason.CANCELLATION)
-    mute.ask(StopReason.PREEMPTION)
+def test_the_first_warning_stands(mute: Supervisor) -> None:
+    mute.warn(signal.SIGTERM)
+    mute.warn(signal.SIGUSR1)
 
     assert mute.conclude().next is Next.STOP
 

@@ -1,0 +1,99 @@
+"""Owns how what Slurm says of a run's job changes what its ledger says. Pure."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from hpc_yolo.report.history import JobHistory
+from hpc_yolo.slurm.queue import Entry
+from hpc_yolo.types import ExitCode, RunState
+
+_SETTLED = frozenset({RunState.DONE, RunState.FAILED, RunState.CANCELLED})
+_SIGNALS = {"53": "Slurm could not open its log there"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """State and reason of a run, and the exit code of its job where that ended for good."""
+
+    state: RunState
+    reason: str | None
+    exit_code: int | None = None
+    is_told: bool = True
+    """Whether somebody has said so; else it is told from a worker that is gone."""
+
+
+def judge(ledger: Verdict, job: JobHistory, *, is_local: bool, has_begun: bool, path: str) -> Verdict:
+    """The run's state, from the ledger's view and the job that stands for it.
+
+    Args:
+        is_local: the newest attempt was made without Slurm, after that job was submitted.
+        has_begun: an attempt of this very job is in the ledger.
+    """
+    if ledger.state is RunState.DONE:
+        return ledger
+    if job.submission.withdrawn:
+        return ledger if ledger.state in _SETTLED or is_local else Verdict(RunState.CANCELLED, job.submission.withdrawn)
+    entry = job.entry
+    if entry is None and job.trouble is not None:
+        return Verdict(ledger.state, _both(ledger.reason, f"job {job.submission.job}: {job.trouble}"))
+    if entry is None or entry.has_ended:
+        return ledger if is_local else _ended(ledger, job, entry, has_begun, path)
+    if entry.state == "PENDING":
+        state = RunState.REQUEUED if has_begun else RunState.PENDING
+        return Verdict(state, _both(ledger.reason if has_begun else None, waiting(entry, job.submission.job)))
+    return _on_a_node(ledger, job, entry, has_begun)
+
+
+def waiting(entry: Entry, job: str) -> str:
+    """Why a job waits, when it is expected to start, and what frees a held one."""
+    if entry.is_held:
+        return f"job {job} is held ({entry.reason}); free it with `scontrol release {job}`"
+    start = (
+        "" if entry.starts_at is None else time.strftime(", starts about %a %H:%M:%S", time.localtime(entry.starts_at))
+    )
+    return f"job {job} waits ({entry.reason or 'no reason told yet'}{start})"
+
+
+def _on_a_node(ledger: Verdict, job: JobHistory, entry: Entry, has_begun: bool) -> Verdict:
+    where = f"job {job.submission.job} is {entry.state.lower()} on {entry.nodes or 'a node'}"
+    if not has_begun:
+        return Verdict(RunState.PENDING if entry.state == "CONFIGURING" else RunState.RUNNING, f"{where}; it starts up")
+    if ledger.state in (RunState.RUNNING, RunState.STOPPING):
+        return ledger
+    if entry.state == "COMPLETING":
+        return ledger if ledger.state in _SETTLED else Verdict(RunState.REQUEUED, ledger.reason)
+    return Verdict(RunState.REQUEUED, _both(ledger.reason, f"{where}; its next attempt starts up"))
+
+
+def _ended(ledger: Verdict, job: JobHistory, entry: Entry | None, has_begun: bool, path: str) -> Verdict:
+    """The job is over. What the run's own supervisor said of its end counts, unless it promised another attempt."""
+    code = _exit_code(entry)
+    if ledger.state is RunState.CANCELLED or (ledger.state is RunState.FAILED and has_begun and ledger.is_told):
+        return Verdict(ledger.state, ledger.reason, code)
+    onward = f"`hpc-yolo resume {path}` submits it again"
+    if entry is None:
+        return Verdict(RunState.FAILED, f"job {job.submission.job} is no longer in the queue; {onward}", code)
+    if entry.state == "CANCELLED":
+        return Verdict(RunState.CANCELLED, f"job {job.submission.job} was cancelled; {onward}", code)
+    how = f"job {job.submission.job} ended: {entry.state}{_told(entry)}"
+    said = "" if has_begun else job.last_words
+    return Verdict(RunState.FAILED, f"{how}{f' ({said})' if said else ''}; {onward}", code)
+
+
+def _told(entry: Entry) -> str:
+    code, _, signum = entry.exit_code.partition(":")
+    place = f" on {entry.nodes}" if entry.nodes not in ("", "None assigned") else ""
+    if signum in _SIGNALS:
+        return f"{place}, exit code {entry.exit_code}: {_SIGNALS[signum]}; is runs_dir on storage that this node sees?"
+    return f"{place}, exit code {code}" if code not in ("", "0") else place
+
+
+def _exit_code(entry: Entry | None) -> int | None:
+    code = (entry.exit_code if entry else "").partition(":")[0]
+    return int(code) if code.isdigit() and int(code) in set(ExitCode) else None
+
+
+def _both(*reasons: str | None) -> str | None:
+    return "; ".join(reason for reason in reasons if reason) or None

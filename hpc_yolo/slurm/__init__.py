@@ -1,0 +1,1 @@
+"""Everything that is asked of Slurm or told to it. The commands are called here and nowhere else; parsers are pure."""

@@ -1,0 +1,111 @@
+"""Owns the batch script of a job: which options sbatch gets, and the shell lines before and after the training. Pure.
+
+The lines are for what Python cannot do for itself: keep early warnings until somebody listens, say that there is no Python,
+and have the job requeued when the supervisor itself was killed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from hpc_yolo.config import ClusterConfig
+from hpc_yolo.supervise.slurm_allocation import SIGNAL_DELAY_VARIABLE
+from hpc_yolo.types import ExitCode
+
+#: The name of the task's pickle before the job has an id; arrays count on.
+PICKLE = "task-{}.pkl"
+
+#: Exit codes after which the script asks Slurm to start the job again: saved and told so (75), or the supervisor was killed
+#: (128 + SIGKILL), or a warning came before it listened (128 + SIGUSR1, SIGTERM).
+_AGAIN = (int(ExitCode.STOPPED), 128 + 9, 128 + 10, 128 + 15)
+
+
+def options(cluster: ClusterConfig, name: str, comment: str) -> dict[str, Any]:
+    """The parameters of submitit's Slurm executor. Its own defaults (5 minutes, a wckey) are taken away."""
+    given = {
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "nodes": cluster.nodes,
+        "gpus_per_node": cluster.gpus_per_node,
+        "gres": cluster.gres,
+        "cpus_per_task": cluster.cpus_per_task,
+        "mem": None if cluster.mem_gb is None else f"{round(1024 * cluster.mem_gb)}M",
+        "nodelist": cluster.nodelist,
+        "exclude": cluster.exclude,
+        "constraint": cluster.constraint,
+        "array_parallelism": cluster.array_parallelism,
+    }
+    return {
+        **{k: v for k, v in given.items() if v is not None},
+        "time": cluster.time_min,
+        "wckey": None,
+        "job_name": name,
+        "comment": comment,
+        "srun_args": _srun_words(cluster),
+        "additional_parameters": {
+            "ntasks-per-node": 1,
+            "requeue": True,
+            "open-mode": "append",
+            "signal": f"USR1@{cluster.signal_delay_s}",
+            **{k.replace("_", "-"): v for k, v in cluster.sbatch.items()},
+        },
+    }
+
+
+def without_unset(script: str, cluster: ClusterConfig) -> str:
+    """Take the lines out for which there is no value; submitit always writes them."""
+    unset = [] if cluster.signal_delay_s is not None else ["#SBATCH --signal="]
+    unset += [] if cluster.nodes is not None else ["#SBATCH --nodes="]
+    return "\n".join(line for line in script.split("\n") if not any(map(line.startswith, unset)))
+
+
+def python_words(python: str) -> str:
+    """How the script starts Python; `$hold` keeps warnings pending until the handlers stand."""
+    return f"$hold {shlex.quote(python)}"
+
+
+def setup(cluster: ClusterConfig, folder: Path, python: str) -> list[str]:
+    there, interpreter = shlex.quote(str(folder)), shlex.quote(python)
+    pickle, task = f"{there}/${{job}}_submitted.pkl", PICKLE.format("${SLURM_ARRAY_TASK_ID:-0}")
+    advice = "Install the environment where every node sees it, or load its module in cluster.setup."
+    return [
+        "export SUBMITIT_PREEMPT_SIGNAL=USR1",
+        f"export {SIGNAL_DELAY_VARIABLE}={cluster.signal_delay_s or 0}",
+        "job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}; job=${job:-$SLURM_JOB_ID}",
+        f"[ -e {pickle} ] || ln -s {task} {pickle}",
+        "trap : TERM # so that the lines after the training are reached",
+        "hold=; if env --block-signal=USR1,TERM true 2> /dev/null; then hold='env --block-signal=USR1,TERM'; fi",
+        *cluster.setup,
+        f"if ! command -v {interpreter} > /dev/null; then",
+        f'  echo "hpc-yolo: node ${{SLURMD_NODENAME:-$(hostname)}} has no" {interpreter}". {advice}" >&2',
+        f"  exit {int(ExitCode.BAD_CONFIG)}",
+        "fi",
+    ]
+
+
+def teardown(folder: Path) -> list[str]:
+    """Asks Slurm before it requeues: a job that was cancelled, or that is queued again already, is left alone."""
+    return [
+        "rc=$?",
+        f'echo "${{SLURM_RESTART_COUNT:-0}} $rc" >> {shlex.quote(str(folder))}/${{job}}_ends.log',
+        f"case $rc in {'|'.join(map(str, _AGAIN))})",
+        "  for try in $(seq 30); do",
+        '    case "$(scontrol --oneliner show job "$SLURM_JOB_ID" 2>&1)" in',
+        '      *" JobState=RUNNING "*" Restarts=${SLURM_RESTART_COUNT:-0} "*)',
+        '        if scontrol requeue "$SLURM_JOB_ID"; then sleep 60; fi ;;',
+        '      *" JobState="*|*"Invalid job id"*) break ;;',
+        "    esac",
+        "    sleep 2",
+        "  done ;;",
+        "esac",
+        "exit $rc",
+    ]
+
+
+def _srun_words(cluster: ClusterConfig) -> list[str]:
+    """srun takes neither --cpus-per-task (since 22.05) nor, after --export=NONE, the environment from the job."""
+    cpus = [] if cluster.cpus_per_task is None else [f"--cpus-per-task={cluster.cpus_per_task}"]
+    return ["--export=ALL", *cpus]

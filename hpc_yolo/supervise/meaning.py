@@ -1,0 +1,45 @@
+"""Owns what a warning under Slurm meant, told from what Slurm says of the job. Pure.
+
+Measured on 22.05: a preemption leaves JobState=RUNNING, sets PreemptTime, and moves EndTime to the end of the grace period;
+scancel and the end of a time limit make it COMPLETING; a requeue by anybody makes Restarts greater than this start's own.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from hpc_yolo.slurm.job import Job
+from hpc_yolo.supervise.allocation import Meaning
+from hpc_yolo.types import StopReason
+
+#: By how much Slurm may send the user signal too early (sbatch's manual, --signal), and a margin for its clock's ticks.
+EARLY_S = 60.0
+_TICK_S = 5.0
+
+
+def meaning_of(job: Job | None, signum: signal.Signals, restarts: int, signal_delay_s: float, now: float) -> Meaning:
+    """What `signum` meant to the start of a job that has been restarted `restarts` times.
+
+    Args:
+        job: what Slurm says of it right after the signal; None where it does not know the job any more.
+        signal_delay_s: what the job asked for: how long before its time limit it is warned.
+        now: seconds since the epoch.
+    """
+    if job is None:
+        return Meaning(reason=StopReason.CANCELLATION, said="Slurm no longer knows the job")
+    said = f"JobState={job.state} Reason={job.reason or 'None'} Restarts={job.restarts}"
+    if job.restarts > restarts:
+        return Meaning(reason=StopReason.NODE_FAILURE, said=f"{said}: Slurm has queued the job again already")
+    left = None if job.end is None else max(0.0, job.end - now)
+    if job.state == "RUNNING":
+        if job.preempted_at is not None:
+            return Meaning(reason=StopReason.PREEMPTION, grace_s=left, said=f"{said} PreemptTime is set")
+        if signum == signal.SIGUSR1 and left is not None and left <= signal_delay_s + EARLY_S + _TICK_S:
+            return Meaning(reason=StopReason.TIMEOUT, grace_s=left, said=f"{said}: its time limit is {left:.0f} s away")
+        return Meaning(reason=StopReason.PREEMPTION, said=f"{said}: somebody sent {signum.name}")
+    if job.state == "TIMEOUT" or job.reason == "TimeLimit":
+        return Meaning(reason=StopReason.TIMEOUT, said=said)
+    if job.state in ("PREEMPTED", "NODE_FAIL", "PENDING"):
+        is_node = job.state != "PREEMPTED"
+        return Meaning(reason=StopReason.NODE_FAILURE if is_node else StopReason.PREEMPTION, said=said)
+    return Meaning(reason=StopReason.CANCELLATION, said=said)

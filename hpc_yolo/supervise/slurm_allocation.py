@@ -1,0 +1,175 @@
+"""Owns one start of a Slurm job, as its supervisor sees it: asks slurmctld without waiting for it, hands the job back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hpc_yolo.events import Event, Kind
+from hpc_yolo.rundir import AttemptDir
+from hpc_yolo.slurm import commands
+from hpc_yolo.slurm.job import Job, parse_job, show
+from hpc_yolo.submissions import ends_file
+from hpc_yolo.supervise.allocation import HandBack, Meaning
+from hpc_yolo.supervise.meaning import meaning_of
+from hpc_yolo.supervise.past import last_step
+from hpc_yolo.supervise.policy import Silence, told
+from hpc_yolo.types import JobId, StopReason
+
+_RETRY_S = 2.0
+#: One call at most; the grace period may leave less.
+_CALL_S = 10.0
+
+#: Says to the supervisor how long before its time limit the job is warned; set by the job's script.
+SIGNAL_DELAY_VARIABLE = "HPC_YOLO_SIGNAL_DELAY_S"
+
+
+class SlurmAllocation:
+    """Asks about the job that this process runs in. Calls of `scontrol` inherit our blocked signals, so a second warning,
+    which Slurm sends to every process of the step, does not kill one in its middle."""
+
+    patience_s = 150.0
+
+    def __init__(
+        self,
+        job: JobId,
+        shown_as: JobId,
+        restarts: int,
+        signal_delay_s: float,
+        folder: Path,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._job, self._shown_as, self._restarts = job, shown_as, restarts
+        self._signal_delay_s, self._folder, self._clock = signal_delay_s, folder, clock
+        self._signum = signal.SIGUSR1
+        self._call: subprocess.Popen[str] | None = None
+        self._called_at = 0.0
+        self._meaning: Meaning | None = None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> SlurmAllocation:
+        job, array = environ["SLURM_JOB_ID"], environ.get("SLURM_ARRAY_JOB_ID")
+        return cls(
+            job=JobId(job),
+            shown_as=JobId(f"{array}_{environ['SLURM_ARRAY_TASK_ID']}" if array else job),
+            restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
+            signal_delay_s=float(environ.get(SIGNAL_DELAY_VARIABLE) or 0),
+            folder=Path(environ.get("SUBMITIT_FOLDER", ".")),
+        )
+
+    def identity(self) -> dict[str, Any]:
+        return {"job_id": self._shown_as, "restart_count": self._restarts, "signal_delay_s": self._signal_delay_s}
+
+    def inquire(self, signum: signal.Signals) -> None:
+        self._signum = signum
+        self._ask()
+
+    def meaning(self) -> Meaning | None:
+        if self._meaning is None and self._call is not None:
+            self._collect(self._call)
+        return self._meaning
+
+    def guess(self, signum: signal.Signals) -> Meaning:
+        """A preemption. Whoever requeues asks Slurm once more, so that a cancelled job stays cancelled."""
+        return Meaning(reason=StopReason.PREEMPTION, said=f"Slurm did not say what {signum.name} meant")
+
+    def hand_back(self, within_s: float) -> HandBack:
+        """Requeue the job unless Slurm has done so, or has ended it; tries until the time is over.
+
+        What could not be done here is left to the job's script, which runs outside of any container and may outlive us.
+        """
+        until = time.monotonic() + within_s
+        said = "there was no time left to ask Slurm"
+        while (left := until - time.monotonic()) > 0:
+            try:
+                return self._requeue(min(left, _CALL_S))
+            except commands.NoSlurmError as error:
+                return HandBack(how="refused", said=str(error))
+            except commands.SlurmError as error:
+                said = str(error)
+            time.sleep(min(_RETRY_S, max(0.0, until - time.monotonic())))
+        return HandBack(how="refused", said=said)
+
+    def may_supersede(self, started: Mapping[str, Any]) -> bool:
+        """The same job, started again: whoever still works for the earlier start is on a node that Slurm gave up on."""
+        other = started.get("job_id")
+        if other is None:
+            return False  # trained on some machine without Slurm: only its heartbeat tells
+        if other == self._shown_as:
+            return int(started.get("restart_count") or 0) < self._restarts
+        try:
+            job = show(JobId(str(other)))
+        except commands.SlurmError:
+            return False
+        return job is None or job.has_ended
+
+    def silence(self, attempt: AttemptDir, started: Mapping[str, Any], events: list[Event]) -> Silence:
+        step = last_step(attempt, events)
+        explained = next((e for e in reversed(events) if e.kind is Kind.STOP_EXPLAINED), None)
+        if explained is not None and explained.fields.get("reason") != StopReason.CANCELLATION.value:
+            reason = StopReason(explained.fields["reason"])
+            why = f"{reason.value.replace('_', ' ')}; the grace period was over before its state was saved"
+            return Silence(reason=reason, why=why, step=step)
+        if started.get("job_id") != self._shown_as:
+            return Silence(
+                reason=StopReason.NODE_FAILURE, why=f"job {started.get('job_id')} ended without a word", step=step
+            )
+        code = self._code_that_the_script_saw(int(started.get("restart_count") or 0))
+        if code is None:
+            return Silence(reason=StopReason.NODE_FAILURE, why="its node was lost without a warning", step=step)
+        how = told(128 - code if code > 128 else code).replace("the worker", "the supervisor")
+        return Silence(reason=StopReason.FAILURE, why=how, step=step)
+
+    def _ask(self) -> None:
+        try:
+            self._call = subprocess.Popen(
+                commands.show_words(self._job),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+        except OSError:
+            self._call = None
+        self._called_at = time.monotonic()
+
+    def _collect(self, call: subprocess.Popen[str]) -> None:
+        """Take the answer if it is there; ask again where it was none."""
+        if call.poll() is None:
+            if time.monotonic() > self._called_at + _CALL_S:
+                call.kill()
+            return
+        assert call.stdout is not None
+        said = call.stdout.read()
+        job = parse_job(said) if call.returncode == 0 else None
+        if job is not None or "Invalid job id" in said:
+            self._meaning = meaning_of(job, self._signum, self._restarts, self._signal_delay_s, self._clock())
+        elif time.monotonic() > self._called_at + _RETRY_S:
+            self._ask()
+
+    def _requeue(self, timeout_s: float) -> HandBack:
+        job = parse_job(commands.run(commands.show_words(self._job), timeout_s))
+        if not is_still_ours(job, self._restarts):
+            said = f"JobState={job.state} Restarts={job.restarts}" if job else "Slurm no longer knows the job"
+            return HandBack(how="gone", said=said)
+        commands.run(commands.requeue_words(self._job), timeout_s)
+        return HandBack(how="requeued")
+
+    def _code_that_the_script_saw(self, restarts: int) -> int | None:
+        try:
+            lines = ends_file(self._folder, self._shown_as).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return None
+        codes = [line.split()[1] for line in lines if line.split()[:1] == [str(restarts)] and len(line.split()) == 2]
+        return int(codes[-1]) if codes and codes[-1].isdigit() else None
+
+
+def is_still_ours(job: Job | None, restarts: int) -> bool:
+    """Whether this start of the job is the one that Slurm takes for running. A cancelled job must never be requeued."""
+    return job is not None and job.state == "RUNNING" and job.restarts == restarts
