@@ -11,15 +11,18 @@ from typing import BinaryIO
 from hpc_yolo.errors import HpcYoloError
 from hpc_yolo.events import Kind, read_events
 from hpc_yolo.heartbeat import read_beat
-from hpc_yolo.report.history import read_history
+from hpc_yolo.report.jobs import read_histories
 from hpc_yolo.report.status import SETTLED, status_of
 from hpc_yolo.rundir import AttemptDir, RunDir
+from hpc_yolo.submissions import newest_submission
 from hpc_yolo.types import ExitCode, RunState
 
 _POLL_S = 0.3
 #: A run that failed may be started again by what drives it; follow on for so long before believing it.
 _SETTLE_S = 3.0
 _CHUNK = 1 << 16
+#: How often Slurm is asked at most.
+_ASK_S = 10.0
 
 
 class NoLogError(HpcYoloError):
@@ -69,11 +72,13 @@ class LogPrinter:
 
 
 def print_logs(run: RunDir, number: int | None, printer: LogPrinter) -> None:
-    """Print one attempt, the newest by default.
+    """Print one attempt, the newest by default; before the first one, what its job on Slurm wrote.
 
     Raises:
         NoLogError: there is no such attempt, or it wrote to a terminal.
     """
+    if not run.attempts() and _print_job(run, printer):
+        return
     attempt = _attempt(run, number)
     if not attempt.stdout.exists() and not attempt.stderr.exists():
         raise NoLogError(
@@ -95,14 +100,19 @@ def follow_logs(
     """
     current: int | None = None
     settled_at: float | None = None
+    asked_at: float | None = None
     while True:
-        is_over = _is_over(run, number)  # asked before copying, so that the last lines are not missed
+        may_ask = asked_at is None or clock() - asked_at >= _ASK_S
+        asked_at = clock() if may_ask else asked_at
+        is_over = _is_over(run, number, may_ask)  # asked before copying, so that the last lines are not missed
         for attempt in _to_print(run, number, current):
             printer.begin(attempt)
             current = attempt.number
         printer.copy()
         settled_at = (settled_at or clock()) if is_over is not None else None
         if is_over is not None and settled_at is not None and clock() - settled_at >= is_over:
+            if current is None:
+                _print_job(run, printer)
             return
         sleep(_POLL_S)
 
@@ -110,7 +120,11 @@ def follow_logs(
 def _attempt(run: RunDir, number: int | None) -> AttemptDir:
     attempts = run.attempts()
     if not attempts:
-        raise NoLogError(f"{run.path} has not been started yet. Start it with `hpc-yolo run {run.path}`.")
+        submission = newest_submission(run)
+        onward = f"Start it with `hpc-yolo run {run.path}`."
+        if submission is not None:
+            onward = f"It was submitted as job {submission.job}; `hpc-yolo status {run.path}` says why it waits."
+        raise NoLogError(f"{run.path} has not been started yet. {onward}")
     if number is None:
         return attempts[-1]
     found = next((attempt for attempt in attempts if attempt.number == number), None)
@@ -121,6 +135,16 @@ def _attempt(run: RunDir, number: int | None) -> AttemptDir:
     return found
 
 
+def _print_job(run: RunDir, printer: LogPrinter) -> bool:
+    """What the script and the supervisor of a job wrote that came to no attempt; False where there is nothing."""
+    submission = newest_submission(run)
+    if submission is None or not submission.log.exists() or not submission.log.stat().st_size:
+        return False
+    printer.err.write(submission.log.read_bytes())
+    printer.err.flush()
+    return True
+
+
 def _to_print(run: RunDir, number: int | None, current: int | None) -> list[AttemptDir]:
     """Attempts that have begun since `current`, oldest first; of a run just opened, its newest."""
     if number is not None:
@@ -129,12 +153,15 @@ def _to_print(run: RunDir, number: int | None, current: int | None) -> list[Atte
     return attempts[-1:] if current is None else [attempt for attempt in attempts if attempt.number > current]
 
 
-def _is_over(run: RunDir, number: int | None) -> float | None:
-    """For how long to follow on (seconds) before leaving, or None while more may come."""
+def _is_over(run: RunDir, number: int | None, may_ask: bool) -> float | None:
+    """For how long to follow on (seconds) before leaving, or None while more may come. Slurm is asked now and then only."""
     attempts = run.attempts()
     if number is not None and attempts and attempts[-1].number > number:
         return 0.0
-    state = status_of(read_history(run)).state
+    state = status_of(read_histories([run], ask_slurm=False)[0]).state
+    if state is not RunState.DONE and newest_submission(run) is not None:
+        is_settled = may_ask and status_of(read_histories([run])[0]).state in SETTLED
+        return 0.0 if is_settled else None
     if state not in SETTLED:
         return None
     return _SETTLE_S if state is RunState.FAILED else 0.0

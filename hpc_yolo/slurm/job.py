@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hpc_yolo.slurm import commands
 from hpc_yolo.types import JobId
 
-_FIELD = re.compile(r"(?:^|\s)(\w+)=")
+_FIELD = re.compile(r"(?:^|\s)([\w/:*]+)=")
 #: A job in one of these will not run again by itself.
 ENDED = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")

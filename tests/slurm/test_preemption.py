@@ -1,0 +1,123 @@
+"""Preempted by Slurm itself, at every kind of moment: the run ends with the bits of an undisturbed one, no step redone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from hpc_yolo.events import Kind
+from tests.chaos.conftest import assert_same_bits, hpc_yolo, wait_until
+from tests.slurm.conftest import Cluster, SlurmRun, User, job_field
+
+
+@pytest.fixture
+def sigterm_only(cluster: Cluster) -> Iterator[Cluster]:
+    """As most clusters are: no user signal at a preemption."""
+    cluster.launch("up", "--without-user-signal")
+    yield cluster
+    cluster.launch("up")
+
+
+def assert_done_as_undisturbed(run: SlurmRun, undisturbed: SlurmRun, **told: object) -> None:
+    status = run.wait_for_state("done")
+    assert {key: status[key] for key in told} == told
+    assert_same_bits(run, undisturbed)
+
+
+def test_preempted_it_comes_back_on_the_other_node(cluster: Cluster, user: User, undisturbed: SlurmRun) -> None:
+    run = user.submit("preempted")
+    run.wait_for_attempt(1, step=20)
+    cluster.take(run.nodes[0])
+    run.wait_for_attempt(2)
+
+    assert_done_as_undisturbed(
+        run, undisturbed, attempts=2, preemptions=1, steps_redone=0, interruptions={"preemption": 1}
+    )
+    assert len(set(run.nodes)) == 2
+    assert run.events(Kind.STOP_REQUESTED)[0].fields["signal"] == "SIGUSR1"
+    assert run.events(Kind.STOP_EXPLAINED)[0].fields["reason"] == "preemption"
+    assert run.events(Kind.HANDED_BACK)[0].fields["how"] == "requeued"
+
+
+def test_preempted_with_sigterm_only(sigterm_only: Cluster, user: User, undisturbed: SlurmRun) -> None:
+    run = user.submit("sigterm", "train.workers=1")
+    run.wait_for_attempt(1, step=20)
+    sigterm_only.take(run.nodes[0])
+    run.wait_for_attempt(2)
+
+    assert_done_as_undisturbed(run, undisturbed, attempts=2, preemptions=1, steps_redone=0)
+    assert run.events(Kind.STOP_REQUESTED)[0].fields["signal"] == "SIGTERM"
+    assert run.events(Kind.HANDED_BACK)[0].fields["how"] == "requeued"
+
+
+def test_warned_while_it_imports_and_twice_more_while_it_saves(
+    cluster: Cluster, user: User, undisturbed: SlurmRun
+) -> None:
+    run = user.submit("early")
+    wait_until(lambda: run.events(Kind.WORKER_STARTED), "the worker's start")
+    cluster.take(run.nodes[0])  # torch is being imported
+    wait_until(lambda: run.events(Kind.STOP_REQUESTED), "the warning")
+    for _ in range(2):
+        hpc_yolo("preempt", run.path)
+    run.wait_for_attempt(2)
+
+    assert_done_as_undisturbed(run, undisturbed, attempts=2, preemptions=1, steps_redone=0)
+
+
+def test_warned_before_python_listens(cluster: Cluster, user: User, undisturbed: SlurmRun) -> None:
+    run = user.submit("at once")
+    run.wait_for_slurm("RUNNING")
+    wait_until(lambda: hpc_yolo("preempt", run.path).returncode == 0, "a running job")
+    run.wait_for_attempt(1)
+
+    assert_done_as_undisturbed(run, undisturbed, steps_redone=0)
+    assert job_restarts(run) == "1"
+
+
+def test_warned_after_the_last_step(cluster: Cluster, user: User, undisturbed: SlurmRun) -> None:
+    run = user.submit("late")
+    run.wait_for_attempt(1, step=300)
+    wait_until(lambda: run.beat().phase in ("final", "done"), "final evaluation")
+    answer = hpc_yolo("preempt", run.path)
+
+    assert answer.returncode == 0, answer.stderr
+    assert_done_as_undisturbed(run, undisturbed, steps_redone=0)
+    run.wait_for_slurm("COMPLETED")
+
+
+def test_a_save_that_the_grace_period_does_not_leave_time_for(
+    cluster: Cluster, user: User, undisturbed: SlurmRun
+) -> None:
+    cluster.set_grace(3)
+    try:
+        run = user.submit("short")
+        run.wait_for_attempt(1, step=40)
+        hang_the_next_save(run)
+        cluster.take(run.nodes[0])
+        wait_until(lambda: len(run.dir.attempts()) > 1, "the next attempt")
+    finally:
+        cluster.set_grace(10)
+
+    status = run.wait_for_state("done")
+    assert status["interruptions"] == {"preemption": 1}
+    assert 0 < status["steps_redone"] < 60  # back to the last snapshot, which is a second old
+    assert_same_bits(run, undisturbed)
+
+
+def hang_the_next_save(run: SlurmRun) -> None:
+    """A write into a pipe that nobody reads does not come back, as on a file server that has gone away."""
+
+    def is_hung() -> bool:
+        try:
+            os.mkfifo(run.dir.snapshots_dir / ".staged.a001")
+        except FileExistsError:  # a save is under way
+            return False
+        return True
+
+    wait_until(is_hung, "a moment between two saves", pause_s=0.001)
+
+
+def job_restarts(run: SlurmRun) -> str:
+    return job_field(run.job, "Restarts")
