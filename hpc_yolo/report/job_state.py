@@ -63,7 +63,7 @@ def _on_a_node(ledger: Verdict, job: JobHistory, entry: Entry, has_begun: bool) 
     if ledger.state in (RunState.RUNNING, RunState.STOPPING):
         return ledger
     if entry.state == "COMPLETING":
-        return ledger if ledger.state in _SETTLED else Verdict(RunState.REQUEUED, ledger.reason)
+        return ledger if ledger.is_told else Verdict(RunState.STOPPING, f"{where}; then it comes back, or has ended")
     return Verdict(RunState.REQUEUED, _both(ledger.reason, f"{where}; its next attempt starts up"))
 
 
