@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -14,6 +16,15 @@ os.environ.setdefault("YOLO_OFFLINE", "true")  # nothing here may ask the networ
 
 #: In CI a skipped test fails, unless its reason names one of these: what an ordinary machine need not have.
 NOT_EVERYWHERE = ("GPU", "HPC_YOLO_PHOTOS")
+
+
+def pytest_configure() -> None:
+    """A session that is told to end takes down what its fixtures have started, as after Ctrl-C."""
+
+    def end(_signum: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
 
 
 @pytest.hookimpl(wrapper=True)

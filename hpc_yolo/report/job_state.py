@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpc_yolo.report.history import JobHistory
 from hpc_yolo.slurm.queue import Entry
@@ -37,7 +37,12 @@ def judge(ledger: Verdict, job: JobHistory, *, is_local: bool, has_begun: bool, 
         return ledger if ledger.state in _SETTLED or is_local else Verdict(RunState.CANCELLED, job.submission.withdrawn)
     entry = job.entry
     if entry is None and job.trouble is not None:
-        return Verdict(ledger.state, _both(ledger.reason, f"job {job.submission.job}: {job.trouble}"))
+        is_over = ledger.state in _SETTLED and ledger.is_told
+        return (
+            ledger
+            if is_over
+            else replace(ledger, reason=_both(ledger.reason, f"job {job.submission.job}: {job.trouble}"))
+        )
     if entry is None or entry.has_ended:
         return ledger if is_local else _ended(ledger, job, entry, has_begun, path)
     if entry.state == "PENDING":

@@ -36,7 +36,7 @@ def _ask(wanted: Iterable[Submission]) -> tuple[dict[JobId, Entry], str | None]:
     try:
         queue = read_queue(it.user for it in submissions)
     except SlurmError as error:
-        return {}, str(error)
+        return {}, error.gist
     gone = [it.job for it in submissions if it.job not in queue or queue[it.job].has_ended]
     accounted = read_accounting(gone) if gone else {}
     return {**accounted, **queue, **{job: _joined(queue.get(job), accounted[job]) for job in accounted}}, None

@@ -23,6 +23,11 @@ class SlurmError(HpcYoloError):
 
     exit_code = ExitCode.BAD_CONFIG
 
+    @property
+    def gist(self) -> str:
+        """The last thing that it said; a client without a cluster says a lot."""
+        return re.split(r" (?=\w+: (?:error|fatal):)", str(self))[-1]
+
 
 class NoSlurmError(SlurmError):
     """There is no such command here: this is no node of a cluster, or its module is not loaded."""

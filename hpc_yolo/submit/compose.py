@@ -21,6 +21,9 @@ ROOT = "train"
 #: Named in conf/train.yaml: where Hydra may write what it must write in a sweep.
 SCRATCH_VARIABLE = "HPC_YOLO_HYDRA_SCRATCH"
 
+#: A folder with config groups of the user's own, such as cluster/lab.yaml.
+CONFIG_DIR_VARIABLE = "HPC_YOLO_CONFIG_DIR"
+
 
 def conf_dir() -> Path:
     """The config groups: beside the package's modules in a wheel, at the repository's top in an editable install."""

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
@@ -56,6 +57,12 @@ def _train_all(jobs: list[DictConfig], launch: Launcher | None) -> list[int]:
     if for_slurm:
         codes |= dict(zip(for_slurm, _train_on_slurm(list(for_slurm.values())), strict=True))
     return [codes[number] for number in range(len(jobs))]
+
+
+def _own_config_dir() -> str | None:
+    """The user's own presets, where a variable names their folder."""
+    folder = os.environ.get(compose.CONFIG_DIR_VARIABLE)
+    return str(Path(folder).expanduser().absolute()) if folder else None
 
 
 @contextmanager
@@ -129,8 +136,10 @@ def _drive_hydra(argv: list[str], jobs: list[DictConfig]) -> None:
 
     parser = get_args_parser()
     parser.prog = "hpc-yolo train"
+    args = parser.parse_intermixed_args(argv)  # flags may stand between overrides
+    args.config_dir = args.config_dir or _own_config_dir()
     _run_hydra(
-        args=parser.parse_intermixed_args(argv),  # flags may stand between overrides
+        args=args,
         args_parser=parser,
         task_function=job,
         config_path=str(compose.conf_dir()),

@@ -39,7 +39,7 @@ def test_a_sweep_is_one_array_and_two_of_its_tasks_are_preempted_at_once(
     cluster.take("node1")
     for run in runs:
         wait_until(lambda run=run: run.events(Kind.HANDED_BACK), "the hand-back")
-    assert all("waits" in str(row["reason"]) for row in rows(user, "array"))
+    wait_until(lambda: all("waits" in str(row["reason"]) for row in rows(user, "array")), "Slurm's reason", pause_s=0.5)
     cluster.give_back()
     for run in runs:
         status = run.wait_for_state("done")

@@ -17,6 +17,7 @@ from tests.material import write_scenes
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PRESET = ROOT / "docs" / "how-to" / "cluster-preset.md"
 BLOCK = re.compile(r"^```(?:bash|console|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -38,8 +39,8 @@ SCRIPTS = sorted({line.split()[0] for _, line in lines() if line.startswith("./"
 
 def test_the_docs_have_commands() -> None:
     assert len(TRAIN) >= 5
-    assert {"run", "status", "logs", "preempt", "compare", "fingerprint"} <= set(OTHER)
-    assert {"./launch/quickstart", "./launch/test"} <= set(SCRIPTS)
+    assert {"run", "status", "logs", "preempt", "cancel", "resume", "compare", "fingerprint"} <= set(OTHER)
+    assert {"./launch/quickstart", "./launch/test", "./launch/slurm"} <= set(SCRIPTS)
 
 
 @pytest.mark.parametrize(("page", "line"), TRAIN)
@@ -50,11 +51,20 @@ def test_train_lines_compose(page: str, line: str, tmp_path: Path, monkeypatch: 
     words = [re.sub(r"data\.yaml=\S+", f"data.yaml={data}", word) for word in shlex.split(line)[2:]]
     monkeypatch.setattr("hpc_yolo.submit.resolve._download", lambda _name: None)
 
-    needs_weights = "experiment=" not in line and "model.weights=" not in line
+    monkeypatch.setenv("HPC_YOLO_CONFIG_DIR", str(write_preset(tmp_path / "own")))
+    needs_weights = "experiment=quickstart" not in line and "model.weights=" not in line
     is_sweep = "-m" in words  # which goes on after an error, and tells it in its outcome
-    with pytest.raises(DataError, match="could not be downloaded") if needs_weights and not is_sweep else nullcontext():
+    with pytest.raises(DataError, match="is not on this machine") if needs_weights and not is_sweep else nullcontext():
         outcome = train([*words, f"runs_dir={tmp_path / 'runs'}"], launch=lambda _run, _wait: 0)
         assert outcome == (ExitCode.BAD_DATA if needs_weights else ExitCode.DONE)
+
+
+def write_preset(folder: Path) -> Path:
+    """The one that the how-to shows."""
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", PRESET.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (folder / "cluster").mkdir(parents=True)
+    (folder / "cluster" / "lab.yaml").write_text(text, encoding="utf-8")
+    return folder
 
 
 @pytest.mark.parametrize("command", OTHER)
