@@ -74,6 +74,9 @@ def in_one_line(error: Exception) -> ConfigError:
     unknown_key = re.search(r"Key '([^']+)' (?:is )?not in (?:struct|'?\w+'?)|Could not override '([^']+)'", text)
     if "Could not find" in text and (option := re.search(r"Could not find '([^']+)/([^'/]+)'", text)):
         return ConfigError(f"{option[1]}={option[2]}: there is no such option. {_nearest_option(option[1], option[2])}")
+    if unknown_key and _full_key(text) == "cluster.sbatch":
+        key = unknown_key[1] or "mail-type"
+        return ConfigError(f"cluster.sbatch gets a new key with a plus sign: +cluster.sbatch.{key}=...")
     if unknown_key and (full := _full_key(text)):
         return ConfigError(_unknown(full))
     if missing := re.search(r"Missing mandatory value: (\S+)", text):

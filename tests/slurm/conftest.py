@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import pytest
 
 from hpc_yolo.events import Event, Kind, read_events
 from hpc_yolo.rundir import find_runs
+from hpc_yolo.supervise.tree import send
 from tests.chaos.conftest import Run, hpc_yolo, wait_until
 from tests.material import write_architecture, write_scenes
 
@@ -228,12 +230,18 @@ def job_number(run: SlurmRun) -> str:
 
 @contextmanager
 def held_up(pids: list[int]) -> Iterator[None]:
-    """Processes that do not get on: they hear no signal until they go on."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    """Processes that do not get on, as where a file server hangs. Slurm's own SIGCONT does not help them."""
+    is_over = threading.Event()
+
+    def hold() -> None:
+        while not is_over.wait(0.005):
+            send(pids, signal.SIGSTOP)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
     try:
         yield
     finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        is_over.set()
+        holder.join()
+        send(pids, signal.SIGCONT)

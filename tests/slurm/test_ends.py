@@ -28,7 +28,7 @@ from tests.slurm.conftest import (
 def test_the_time_limit_is_reached_twice(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Slurm looks at time limits twice a minute, so it warns after 10 to 40 s of the minute that it grants."""
     root = tmp_path_factory.mktemp("long")
-    user = User(root / "runs", options_for(root, epochs=140))
+    user = User(root / "runs", options_for(root, epochs=240))
     reference = user.submit("undisturbed", "cluster.nodelist=node2")
     run = user.submit("limited", "cluster.nodelist=node1", "cluster.time_min=1", "cluster.signal_delay_s=20")
     status = run.wait_for_state("done")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from hpc_yolo.events import Kind
 from tests.chaos.conftest import assert_same_bits, hpc_yolo, wait_until
-from tests.slurm.conftest import Cluster, SlurmRun, User, job_field
+from tests.slurm.conftest import Cluster, SlurmRun, User, held_up, job_field
 
 
 @pytest.fixture
@@ -94,9 +93,9 @@ def test_a_save_that_the_grace_period_does_not_leave_time_for(
     try:
         run = user.submit("short")
         run.wait_for_attempt(1, step=40)
-        hang_the_next_save(run)
-        cluster.take(run.nodes[0])
-        wait_until(lambda: len(run.dir.attempts()) > 1, "the next attempt")
+        with held_up([run.pid_of(Kind.WORKER_STARTED)]):
+            cluster.take(run.nodes[0])
+            wait_until(lambda: len(run.dir.attempts()) > 1, "the next attempt")
     finally:
         cluster.set_grace(10)
 
@@ -104,19 +103,6 @@ def test_a_save_that_the_grace_period_does_not_leave_time_for(
     assert status["interruptions"] == {"preemption": 1}
     assert 0 < status["steps_redone"] < 60  # back to the last snapshot, which is a second old
     assert_same_bits(run, undisturbed)
-
-
-def hang_the_next_save(run: SlurmRun) -> None:
-    """A write into a pipe that nobody reads does not come back, as on a file server that has gone away."""
-
-    def is_hung() -> bool:
-        try:
-            os.mkfifo(run.dir.snapshots_dir / ".staged.a001")
-        except FileExistsError:  # a save is under way
-            return False
-        return True
-
-    wait_until(is_hung, "a moment between two saves", pause_s=0.001)
 
 
 def job_restarts(run: SlurmRun) -> str:

@@ -65,9 +65,9 @@ def test_a_job_that_depends_on_a_failed_run_does_not_start(cluster: Cluster, use
 
 
 def test_the_same_thing_again_is_left_alone_replaced_or_done(cluster: Cluster, user: User) -> None:
-    waiting = user.submit("again", "cluster.sbatch={begin: now+1hour}")
+    waiting = user.submit("again", "+cluster.sbatch.begin=now+1hour")
     first = waiting.job
-    same = user.train("again", "cluster.sbatch={begin: now+1hour}")
+    same = user.train("again", "+cluster.sbatch.begin=now+1hour")
     other = user.train("again", "train.device=7")
     second = waiting.job
 
@@ -81,7 +81,7 @@ def test_the_same_thing_again_is_left_alone_replaced_or_done(cluster: Cluster, u
 
 
 def test_a_run_that_waits_in_the_queue_is_not_trained_here_as_well(cluster: Cluster, user: User) -> None:
-    run = user.submit("queued", "cluster.sbatch={begin: now+1hour}")
+    run = user.submit("queued", "+cluster.sbatch.begin=now+1hour")
     here = hpc_yolo("train", *user.options, "name=queued", f"runs_dir={user.root}")
 
     assert here.returncode == 73
@@ -101,12 +101,13 @@ def test_waiting_shows_progress_and_gives_the_outcome(cluster: Cluster, user: Us
 
 def test_a_refusal_is_told_once_in_sbatchs_own_words(cluster: Cluster, user: User) -> None:
     sweep = user.train("refused", "-m", "cluster.partition=lowest", "train.seed=0,1")
-    qos = user.train("refused", "cluster.qos=nobody")
+    account = user.train("refused", "cluster.account=nobody")
+    time = user.train("refused", "cluster.time_min=100000")
 
-    assert sweep.returncode == 78
+    assert sweep.returncode == account.returncode == time.returncode == 78
     assert sweep.stderr.count("invalid partition specified: lowest") == 1
-    assert qos.returncode == 78
-    assert "Invalid qos" in qos.stderr
+    assert "Invalid account" in account.stderr
+    assert "Requested time limit is invalid" in time.stderr
     assert {row["state"] for row in rows(user, "refused")} == {"pending"}
 
 
@@ -176,7 +177,7 @@ def test_without_accounting_the_queue_tells_the_story(
     (tmp_path / "sacct").write_text("#!/bin/sh\necho 'Slurm accounting storage is disabled' >&2\nexit 1\n")
     (tmp_path / "sacct").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    run = user.submit("unaccounted", "cluster.sbatch={begin: now+1hour}")
+    run = user.submit("unaccounted", "+cluster.sbatch.begin=now+1hour")
     waits = run.status()
     run_command("scancel", run.job)
 
