@@ -110,7 +110,11 @@ def _submit(folder: Path, number: int, args: argparse.Namespace) -> RunDir:
 
 
 def _times(run: RunDir, attempt: int) -> dict[Kind, float]:
-    return {event.kind: event.time for event in read_events(run.attempt(attempt).events)}
+    """When each kind of event happened first."""
+    times: dict[Kind, float] = {}
+    for event in read_events(run.attempt(attempt).events):
+        times.setdefault(event.kind, event.time)
+    return times
 
 
 def _step(run: RunDir, attempt: int) -> int:

@@ -68,17 +68,14 @@ class SlurmRun(Run):
 
     def wait_for_state(self, state: str) -> dict[str, Any]:
         """Poll `status` as a user would; returns its row."""
-        return self.wait_for_one_of(state)
-
-    def wait_for_one_of(self, *states: str) -> dict[str, Any]:
         last: dict[str, Any] = {}
 
         def is_there() -> bool:
             last.update(self.status())
-            return last["state"] in states
+            return bool(last["state"] == state)
 
         try:
-            wait_until(is_there, f"{states}", pause_s=1.0)
+            wait_until(is_there, state, pause_s=1.0)
         except AssertionError as error:
             raise AssertionError(f"{error}, but the run is {last}") from None
         return last

@@ -57,16 +57,11 @@ def test_a_node_that_is_lost_without_a_warning(cluster: Cluster, user: User, und
 
 
 def test_a_node_set_down_with_its_processes_alive(cluster: Cluster, user: User, undisturbed: SlurmRun) -> None:
-    """Slurm warns, and queues the job again at once; it may then land where its own processes still are, and be held."""
+    """Slurm warns, and queues the job again at once."""
     run = user.submit("down")
     run.wait_for_attempt(1, step=40)
     run_command("scontrol", "update", f"nodename={run.nodes[0]}", "state=down", "reason=drill")
-    status = run.status()
-    while status["state"] != "done":
-        status = run.wait_for_one_of("done", "requeued")
-        if "held" in (status["reason"] or ""):
-            assert f"scontrol release {run.job}" in status["reason"]
-            assert hpc_yolo("resume", run.path).returncode == 0
+    status = run.wait_for_state("done")
 
     assert status["interruptions"] == {"node_failure": 1}
     assert status["steps_redone"] == 0
@@ -90,17 +85,26 @@ def test_a_zombie_on_a_node_that_was_given_up_stops_writing_and_ends(
     assert_same_bits(run, undisturbed)
 
 
-def test_a_held_job_says_what_frees_it(cluster: Cluster, user: User, undisturbed: SlurmRun) -> None:
-    run = user.submit("held")
+def test_a_job_that_came_back_to_its_own_processes_is_held_and_says_what_frees_it(
+    cluster: Cluster, user: User, undisturbed: SlurmRun
+) -> None:
+    """Slurm's words: "Duplicate jobid", the node drained, "launch failed requeued held"."""
+    run = user.submit("held", "cluster.nodelist=node1")
     run.wait_for_attempt(1, step=40)
-    run_command("scontrol", "requeuehold", run.job)
-    wait_until(lambda: "held" in str(run.status()["reason"]).lower(), "the reason", pause_s=0.5)
+    zombies = job_pids(run)
+    with held_up(zombies):
+        run_command("scontrol", "update", "nodename=node1", "state=down", "reason=drill")
+        wait_until(lambda: "held" in job_field(run.job, "Reason"), "a launch that fails", pause_s=0.3)
+    wait_until(lambda: not any(process_start(pid) for pid in zombies), "the zombies' end", pause_s=0.1)
+    run.wait_for_slurm("PENDING")
     status = run.status()
 
     assert status["state"] == "requeued"
-    assert f"scontrol release {run.job}" in status["reason"]
-    assert "is released" in user.train("held").stdout
-    run.wait_for_state("done")
+    assert f"(launch failed requeued held); free it with `scontrol release {run.job}`" in status["reason"]
+    run_command("scontrol", "update", "nodename=node1", "state=resume")
+    assert "is released" in user.train("held", "cluster.nodelist=node1").stdout
+    status = run.wait_for_state("done")
+    assert (status["interruptions"], status["steps_redone"]) == ({"node_failure": 1}, 0)
     assert_same_bits(run, undisturbed)
 
 
