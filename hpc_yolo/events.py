@@ -35,6 +35,7 @@ class Kind(str, Enum):
     )
     HANDED_BACK = "handed_back"  # how (requeued | gone | refused), said, seconds: after the end, to the scheduler
     SUBMITTED = "submitted"  # job_id, folder, user: in a run's own ledger, as the next one
+    REFUSED = "refused"  # why: it could not be submitted
     WITHDRAWN = "withdrawn"  # job_id, why: cancelled or replaced by a person
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import getpass
+import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def ends_file(folder: Path, job: str) -> Path:
 
 
 def note_submission(run: RunDir, job: JobId, folder: Path) -> None:
-    Ledger(run.jobs).append(Kind.SUBMITTED, job_id=job, folder=str(folder), user=getpass.getuser())
+    Ledger(run.jobs).append(Kind.SUBMITTED, job_id=job, folder=str(folder), user=_user())
 
 
 def note_withdrawal(run: RunDir, job: JobId, why: str) -> None:
@@ -61,10 +62,28 @@ def newest_submission(run: RunDir) -> Submission | None:
     return Submission(
         job=job,
         folder=Path(str(submitted.fields["folder"])),
-        user=str(submitted.fields.get("user") or getpass.getuser()),
+        user=str(submitted.fields.get("user") or _user()),
         time=submitted.time,
         withdrawn=_why_withdrawn(events, job),
     )
+
+
+def note_refusal(run: RunDir, why: str) -> None:
+    Ledger(run.jobs).append(Kind.REFUSED, why=why)
+
+
+def newest_refusal(run: RunDir) -> str | None:
+    """Why the run could not be submitted, if that is the last thing that happened to it."""
+    events = list(read_events(run.jobs))
+    return str(events[-1].fields.get("why")) if events and events[-1].kind is Kind.REFUSED else None
+
+
+def _user() -> str:
+    """As Slurm knows us: by the uid, whatever LOGNAME says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _why_withdrawn(events: list[Event], job: JobId) -> str:

@@ -15,7 +15,7 @@ from hpc_yolo.heartbeat import Beat, is_alive, read_beat
 from hpc_yolo.processes import is_same_process
 from hpc_yolo.rundir import AttemptDir, RunDir
 from hpc_yolo.slurm.queue import Entry
-from hpc_yolo.submissions import Submission
+from hpc_yolo.submissions import Submission, newest_refusal
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times quicker, where PyYAML was built with it
 
@@ -72,6 +72,8 @@ class RunHistory:
     attempts: tuple[AttemptHistory, ...]
     trouble: str | None = None
     job: JobHistory | None = None
+    refusal: str | None = None
+    """Why it could not be submitted, where that is the last thing that happened to it."""
 
 
 def read_history(run: RunDir, now: float | None = None) -> RunHistory:
@@ -87,6 +89,7 @@ def read_history(run: RunDir, now: float | None = None) -> RunHistory:
         epochs=epochs if isinstance(epochs, int) else None,
         attempts=tuple(read_attempt(attempt, at) for attempt in run.attempts()),
         trouble=trouble,
+        refusal=newest_refusal(run),
     )
 
 

@@ -34,6 +34,8 @@ def judge(ledger: Verdict, job: JobHistory, *, is_local: bool, has_begun: bool, 
     if ledger.state is RunState.DONE:
         return ledger
     if job.submission.withdrawn:
+        if ledger.state in (RunState.RUNNING, RunState.STOPPING) and not is_local:
+            return Verdict(RunState.STOPPING, job.submission.withdrawn)
         return ledger if ledger.state in _SETTLED or is_local else Verdict(RunState.CANCELLED, job.submission.withdrawn)
     entry = job.entry
     if entry is None and job.trouble is not None:

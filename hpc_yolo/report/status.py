@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hpc_yolo.events import Event, Kind
@@ -163,6 +163,8 @@ def short_name(metric: str) -> str:
 def _verdict(history: RunHistory) -> Verdict:
     """By the ledger, and where the run was submitted to Slurm by what Slurm says of its job."""
     ledger = _state(history)
+    if history.refusal is not None and ledger.state is not RunState.DONE and not _is_busy(history):
+        return replace(ledger, reason=f"not submitted: {history.refusal}")
     if history.job is None:
         return ledger
     newest = history.attempts[-1] if history.attempts else None
@@ -175,6 +177,10 @@ def _verdict(history: RunHistory) -> Verdict:
         has_begun=any(_told(attempt, "job_id") == history.job.submission.job for attempt in history.attempts),
         path=str(history.path),
     )
+
+
+def _is_busy(history: RunHistory) -> bool:
+    return bool(history.attempts) and history.attempts[-1].is_alive
 
 
 def _slow_save(attempts: Sequence[AttemptHistory]) -> str | None:

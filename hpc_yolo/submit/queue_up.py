@@ -17,7 +17,7 @@ from hpc_yolo.frozen import launch_text, load_launch, write_launch
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.slurm import commands
 from hpc_yolo.slurm.queue import Entry, read_queue
-from hpc_yolo.submissions import Submission, newest_submission, note_withdrawal
+from hpc_yolo.submissions import Submission, newest_submission, note_refusal, note_withdrawal
 from hpc_yolo.submit import slurm
 from hpc_yolo.submit.freeze import Plan, materialise
 from hpc_yolo.supervise.past import started_by
@@ -132,6 +132,8 @@ def _submit(group: list[Plan]) -> dict[int, int]:
         jobs = slurm.submit(group)
     except HpcYoloError as error:  # sbatch says it once for the whole array
         code = _tell(error)
+        for plan in group:
+            note_refusal(plan.run, str(error))
         return {id(plan): code for plan in group}
     for plan, job in zip(group, jobs, strict=True):
         print(f"run {plan.frozen.id}: submitted as job {job}: {plan.run.path}", flush=True)

@@ -20,7 +20,7 @@ class Meaning:
 
     reason: StopReason
     grace_s: float | None = None
-    """How long is left from now (seconds); None where nobody said."""
+    """How long the grace period is, from the warning on (seconds); None where nobody said."""
     said: str = ""
 
 

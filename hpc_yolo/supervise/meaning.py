@@ -1,7 +1,8 @@
 """Owns what a warning under Slurm meant, told from what Slurm says of the job. Pure.
 
 Measured on 22.05: a preemption leaves JobState=RUNNING, sets PreemptTime, and moves EndTime to the end of the grace period;
-scancel and the end of a time limit make it COMPLETING; a requeue by anybody makes Restarts greater than this start's own.
+scancel and the end of a time limit make it COMPLETING; a requeue by anybody makes Restarts greater than this start's own,
+with COMPLETING on a node that is well and PENDING on one that was taken down.
 """
 
 from __future__ import annotations
@@ -29,17 +30,33 @@ def meaning_of(job: Job | None, signum: signal.Signals, restarts: int, signal_de
         return Meaning(reason=StopReason.CANCELLATION, said="Slurm no longer knows the job")
     said = f"JobState={job.state} Reason={job.reason or 'None'} Restarts={job.restarts}"
     if job.restarts > restarts:
-        return Meaning(reason=StopReason.NODE_FAILURE, said=f"{said}: Slurm has queued the job again already")
-    left = None if job.end is None else max(0.0, job.end - now)
+        return _requeued_by_slurm(job, said)
     if job.state == "RUNNING":
-        if job.preempted_at is not None:
-            return Meaning(reason=StopReason.PREEMPTION, grace_s=left, said=f"{said} PreemptTime is set")
-        if signum == signal.SIGUSR1 and left is not None and left <= signal_delay_s + EARLY_S + _TICK_S:
-            return Meaning(reason=StopReason.TIMEOUT, grace_s=left, said=f"{said}: its time limit is {left:.0f} s away")
-        return Meaning(reason=StopReason.PREEMPTION, said=f"{said}: somebody sent {signum.name}")
+        return _while_running(job, signum, signal_delay_s, now, said)
     if job.state == "TIMEOUT" or job.reason == "TimeLimit":
         return Meaning(reason=StopReason.TIMEOUT, said=said)
     if job.state in ("PREEMPTED", "NODE_FAIL", "PENDING"):
         is_node = job.state != "PREEMPTED"
         return Meaning(reason=StopReason.NODE_FAILURE if is_node else StopReason.PREEMPTION, said=said)
     return Meaning(reason=StopReason.CANCELLATION, said=said)
+
+
+def _requeued_by_slurm(job: Job, said: str) -> Meaning:
+    """Without a grace period a preempted job is requeued first and warned then; it completes on nodes that are well.
+
+    A node that was given up on has nothing to complete, so the job waits, or runs elsewhere, already.
+    """
+    reason = StopReason.PREEMPTION if job.state == "COMPLETING" else StopReason.NODE_FAILURE
+    return Meaning(reason=reason, said=f"{said}: Slurm has queued the job again already")
+
+
+def _while_running(job: Job, signum: signal.Signals, signal_delay_s: float, now: float, said: str) -> Meaning:
+    """Grace periods are told by slurmctld's clock alone where that is possible: a node's may differ."""
+    if job.preempted_at is not None:
+        grace_s = None if job.end is None else max(0.0, job.end - job.preempted_at)
+        return Meaning(reason=StopReason.PREEMPTION, grace_s=grace_s, said=f"{said} PreemptTime is set")
+    left = None if job.end is None else job.end - now
+    if signum == signal.SIGUSR1 and left is not None and left <= signal_delay_s + EARLY_S + _TICK_S:
+        grace_s = max(left, signal_delay_s)
+        return Meaning(reason=StopReason.TIMEOUT, grace_s=grace_s, said=f"{said}: its time limit is {left:.0f} s away")
+    return Meaning(reason=StopReason.PREEMPTION, said=f"{said}: somebody sent {signum.name}")

@@ -30,21 +30,24 @@ SIGNAL_DELAY_VARIABLE = "HPC_YOLO_SIGNAL_DELAY_S"
 
 
 class SlurmAllocation:
-    """Asks about the job that this process runs in. Calls of `scontrol` inherit our blocked signals, so a second warning,
-    which Slurm sends to every process of the step, does not kill one in its middle."""
+    """Asks about the job that this process runs in.
+
+    Calls of `scontrol` inherit our blocked signals, so a second warning, which Slurm sends to every process of the step,
+    does not kill one in its middle. A task of an array is named ARRAY_INDEX: the plain number of one of them is the whole
+    array's as well, and a requeue of that would start all of it again.
+    """
 
     patience_s = 150.0
 
     def __init__(
         self,
         job: JobId,
-        shown_as: JobId,
         restarts: int,
         signal_delay_s: float,
         folder: Path,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._job, self._shown_as, self._restarts = job, shown_as, restarts
+        self._job, self._restarts = job, restarts
         self._signal_delay_s, self._folder, self._clock = signal_delay_s, folder, clock
         self._signum = signal.SIGUSR1
         self._call: subprocess.Popen[str] | None = None
@@ -55,15 +58,14 @@ class SlurmAllocation:
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> SlurmAllocation:
         job, array = environ["SLURM_JOB_ID"], environ.get("SLURM_ARRAY_JOB_ID")
         return cls(
-            job=JobId(job),
-            shown_as=JobId(f"{array}_{environ['SLURM_ARRAY_TASK_ID']}" if array else job),
+            job=JobId(f"{array}_{environ['SLURM_ARRAY_TASK_ID']}" if array else job),
             restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
             signal_delay_s=float(environ.get(SIGNAL_DELAY_VARIABLE) or 0),
             folder=Path(environ.get("SUBMITIT_FOLDER", ".")),
         )
 
     def identity(self) -> dict[str, Any]:
-        return {"job_id": self._shown_as, "restart_count": self._restarts, "signal_delay_s": self._signal_delay_s}
+        return {"job_id": self._job, "restart_count": self._restarts, "signal_delay_s": self._signal_delay_s}
 
     def inquire(self, signum: signal.Signals) -> None:
         self._signum = signum
@@ -100,7 +102,7 @@ class SlurmAllocation:
         other = started.get("job_id")
         if other is None:
             return False  # trained on some machine without Slurm: only its heartbeat tells
-        if other == self._shown_as:
+        if other == self._job:
             return int(started.get("restart_count") or 0) < self._restarts
         try:
             job = show(JobId(str(other)))
@@ -115,7 +117,7 @@ class SlurmAllocation:
             reason = StopReason(explained.fields["reason"])
             why = f"{reason.value.replace('_', ' ')}; the grace period was over before its state was saved"
             return Silence(reason=reason, why=why, step=step)
-        if started.get("job_id") != self._shown_as:
+        if started.get("job_id") != self._job:
             return Silence(
                 reason=StopReason.NODE_FAILURE, why=f"job {started.get('job_id')} ended without a word", step=step
             )
@@ -163,7 +165,7 @@ class SlurmAllocation:
 
     def _code_that_the_script_saw(self, restarts: int) -> int | None:
         try:
-            lines = ends_file(self._folder, self._shown_as).read_text(encoding="utf-8").splitlines()
+            lines = ends_file(self._folder, self._job).read_text(encoding="utf-8").splitlines()
         except OSError:
             return None
         codes = [line.split()[1] for line in lines if line.split()[:1] == [str(restarts)] and len(line.split()) == 2]

@@ -239,7 +239,7 @@ class Supervisor:
     def _note_meaning(self, meaning: Meaning, ledger: Ledger | None) -> None:
         self._meaning = meaning
         if meaning.grace_s is not None:
-            self._deadline = self._clock() + meaning.grace_s
+            self._deadline = self._warned_at + meaning.grace_s
         if ledger is not None and meaning.said:
             told = {"reason": meaning.reason.value, "grace_s": meaning.grace_s, "said": meaning.said}
             _tell(ledger, Kind.STOP_EXPLAINED, **told)

@@ -51,6 +51,21 @@ def test_preempted_with_sigterm_only(sigterm_only: Cluster, user: User, undistur
     assert run.events(Kind.HANDED_BACK)[0].fields["how"] == "requeued"
 
 
+def test_preempted_where_there_is_no_grace_period(cluster: Cluster, user: User, undisturbed: SlurmRun) -> None:
+    """Slurm's default: the job is requeued first, then warned, and has KillWait to end."""
+    cluster.set_grace(0)
+    try:
+        run = user.submit("no grace")
+        run.wait_for_attempt(1, step=20)
+        cluster.take(run.nodes[0])
+        wait_until(lambda: run.events(Kind.HANDED_BACK), "the hand-back")
+    finally:
+        cluster.set_grace(10)
+
+    assert_done_as_undisturbed(run, undisturbed, attempts=2, steps_redone=0, interruptions={"preemption": 1})
+    assert run.events(Kind.HANDED_BACK)[0].fields["how"] == "gone"
+
+
 def test_warned_while_it_imports_and_twice_more_while_it_saves(
     cluster: Cluster, user: User, undisturbed: SlurmRun
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_refusal_is_told_once_in_sbatchs_own_words(cluster: Cluster, user: Use
     assert "Invalid account" in account.stderr
     assert "Requested time limit is invalid" in time.stderr
     assert {row["state"] for row in rows(user, "refused")} == {"pending"}
+    assert all(str(row["reason"]).startswith("not submitted: ") for row in rows(user, "refused"))
 
 
 def test_a_run_directory_that_the_node_does_not_see(cluster: Cluster, user: User) -> None:

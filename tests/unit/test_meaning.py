@@ -23,13 +23,24 @@ def job(state: str, **values: object) -> Job:
     [
         (job("RUNNING", preempted_at=NOW, end=NOW + 10), USR1, StopReason.PREEMPTION, 10),
         (job("RUNNING", preempted_at=NOW, end=NOW + 10), TERM, StopReason.PREEMPTION, 10),
-        (job("RUNNING", end=NOW + 110), USR1, StopReason.TIMEOUT, 110),
+        (
+            job("RUNNING", preempted_at=NOW - 90, end=NOW - 80),
+            USR1,
+            StopReason.PREEMPTION,
+            10,
+        ),  # this node's clock is ahead
+        (job("RUNNING", end=NOW + 110), USR1, StopReason.TIMEOUT, 120),
         (job("RUNNING", end=NOW + 179), USR1, StopReason.TIMEOUT, 179),  # Slurm may be a minute early
         (job("RUNNING", end=NOW + 7200), USR1, StopReason.PREEMPTION, None),  # a fire drill
         (job("COMPLETING", end=NOW), TERM, StopReason.CANCELLATION, None),
         (job("CANCELLED", end=NOW), TERM, StopReason.CANCELLATION, None),
         (job("COMPLETING", reason="TimeLimit", end=NOW), TERM, StopReason.TIMEOUT, None),
-        (job("COMPLETING", restarts=1, end=NOW), TERM, StopReason.NODE_FAILURE, None),  # requeued by somebody
+        (
+            job("COMPLETING", restarts=1, end=NOW),
+            TERM,
+            StopReason.PREEMPTION,
+            None,
+        ),  # a partition without a grace period
         (job("PENDING", restarts=1), TERM, StopReason.NODE_FAILURE, None),
         (job("PREEMPTED", end=NOW), TERM, StopReason.PREEMPTION, None),
         (None, TERM, StopReason.CANCELLATION, None),

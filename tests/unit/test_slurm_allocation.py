@@ -20,11 +20,11 @@ RUNNING = "JobId=7 Restarts=0 JobState=RUNNING Reason=None EndTime=Unknown Preem
 
 
 def allocation(tmp_path: Path, restarts: int = 0) -> SlurmAllocation:
-    return SlurmAllocation(JobId("7"), JobId("6_1"), restarts, 120, tmp_path)
+    return SlurmAllocation(JobId("6_1"), restarts, 120, tmp_path)
 
 
 def scontrol(stubs: Stubs, show: str, requeue: str = "exit 0") -> None:
-    stubs.add("scontrol", f'case "$*" in *show*) {show};; "requeue 7") {requeue};; *) exit 99;; esac')
+    stubs.add("scontrol", f'case "$*" in *show*) {show};; "requeue 6_1") {requeue};; *) exit 99;; esac')
 
 
 def await_meaning(it: SlurmAllocation) -> Meaning:
@@ -68,7 +68,7 @@ def test_the_job_is_handed_back(stubs: Stubs, tmp_path: Path) -> None:
     scontrol(stubs, f"echo '{RUNNING}'")
 
     assert allocation(tmp_path).hand_back(2).how == "requeued"
-    assert stubs.calls() == ["scontrol --oneliner show job 7", "scontrol requeue 7"]
+    assert stubs.calls() == ["scontrol --oneliner show job 6_1", "scontrol requeue 6_1"]
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_a_job_that_is_not_ours_any_more_is_left_alone(stubs: Stubs, tmp_path: P
     scontrol(stubs, f"echo '{said}'")
 
     assert allocation(tmp_path).hand_back(2).how == "gone"
-    assert "scontrol requeue 7" not in stubs.calls()
+    assert "scontrol requeue 6_1" not in stubs.calls()
 
 
 def test_a_requeue_that_fails_at_first_is_tried_again(stubs: Stubs, tmp_path: Path) -> None:
     scontrol(stubs, f"echo '{RUNNING}'", "[ $CALLS -gt 2 ] || { echo 'Socket timed out' >&2; exit 1; }")
 
     assert allocation(tmp_path).hand_back(10).how == "requeued"
-    assert stubs.calls().count("scontrol requeue 7") == 2
+    assert stubs.calls().count("scontrol requeue 6_1") == 2
 
 
 def test_a_requeue_that_is_refused_is_told_in_slurms_words(stubs: Stubs, tmp_path: Path) -> None:
@@ -169,3 +169,14 @@ def test_silence_without_a_trace_is_a_lost_node(tmp_path: Path) -> None:
 
 def test_silence_of_another_job(tmp_path: Path) -> None:
     assert silence(tmp_path, job="5") == (StopReason.NODE_FAILURE, "job 5 ended without a word")
+
+
+def test_a_task_of_an_array_is_never_taken_for_the_array() -> None:
+    environ = {"SLURM_JOB_ID": "6", "SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "1", "SLURM_RESTART_COUNT": "2"}
+
+    assert SlurmAllocation.from_environ(environ).identity() == {
+        "job_id": "6_1",
+        "restart_count": 2,
+        "signal_delay_s": 0.0,
+    }
+    assert SlurmAllocation.from_environ({"SLURM_JOB_ID": "6"}).identity()["job_id"] == "6"
