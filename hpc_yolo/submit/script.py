@@ -90,11 +90,12 @@ def teardown(folder: Path) -> list[str]:
     """Asks Slurm before it requeues: a job that was cancelled, or that is queued again already, is left alone."""
     return [
         "rc=$?",
-        f'echo "${{SLURM_RESTART_COUNT:-0}} $rc" >> {shlex.quote(str(folder))}/${{job}}_ends.log',
+        'restarts=${SLURM_RESTART_COUNT:-0}; start=" Restarts=$restarts "',
+        f'echo "$restarts $rc" >> {shlex.quote(str(folder))}/${{job}}_ends.log',
         f"case $rc in {'|'.join(map(str, _AGAIN))})",
         "  for try in $(seq 30); do",
         '    case "$(scontrol --oneliner show job "$job" 2>&1)" in',
-        '      *" JobState=RUNNING "*" Restarts=${SLURM_RESTART_COUNT:-0} "*)',
+        '      *" JobState=RUNNING "*"$start"* | *" JobState=COMPLETING Reason=TimeLimit "*"$start"*)',
         '        if scontrol requeue "$job"; then sleep 60; fi ;;',
         '      *" JobState="*|*"Invalid job id"*) break ;;',
         "    esac",

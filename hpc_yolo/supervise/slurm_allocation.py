@@ -173,5 +173,10 @@ class SlurmAllocation:
 
 
 def is_still_ours(job: Job | None, restarts: int) -> bool:
-    """Whether this start of the job is the one that Slurm takes for running. A cancelled job must never be requeued."""
-    return job is not None and job.state == "RUNNING" and job.restarts == restarts
+    """Whether this start of the job is the one that Slurm takes for running. A cancelled job must never be requeued.
+
+    Slurm lets a job be requeued that it is just ending at its time limit: a last chance where the warning came too late.
+    """
+    if job is None or job.restarts != restarts:
+        return False
+    return job.state == "RUNNING" or (job.state == "COMPLETING" and job.reason == "TimeLimit")

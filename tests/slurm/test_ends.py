@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,12 +26,22 @@ from tests.slurm.conftest import (
 )  # fmt: skip
 
 
-def test_the_time_limit_is_reached_twice(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Slurm looks at time limits twice a minute, so it warns after 10 to 40 s of the minute that it grants."""
+def test_the_time_limit_is_reached_twice(
+    cluster: Cluster, user: User, undisturbed: SlurmRun, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Slurm looks at time limits twice a minute, so it warns after 10 to 40 s of the minute that it grants.
+
+    A third run, beside them, is not warned before the limit (and held up until then): SIGTERM with it is its last chance.
+    """
     root = tmp_path_factory.mktemp("long")
-    user = User(root / "runs", options_for(root, epochs=240))
-    reference = user.submit("undisturbed", "cluster.nodelist=node2")
-    run = user.submit("limited", "cluster.nodelist=node1", "cluster.time_min=1", "cluster.signal_delay_s=20")
+    longer = User(root / "runs", options_for(root, epochs=100))
+    reference = longer.submit("undisturbed", "cluster.nodelist=node2")
+    run = longer.submit("limited", "cluster.nodelist=node1", "cluster.time_min=1", "cluster.signal_delay_s=20")
+    late = user.submit("late", "cluster.nodelist=node2", "cluster.time_min=1", "cluster.signal_delay_s=null")
+    late.wait_for_attempt(1, step=20)
+    with held_up(step_pids(late)):
+        late.wait_for_slurm("COMPLETING")
+    late_status = late.wait_for_state("done")
     status = run.wait_for_state("done")
     reference.wait_for_state("done")
 
@@ -38,6 +49,8 @@ def test_the_time_limit_is_reached_twice(cluster: Cluster, tmp_path_factory: pyt
     assert status["interruptions"]["timeout"] >= 2
     assert (status["preemptions"], status["steps_redone"]) == (0, 0)
     assert_same_bits(run, reference)
+    assert (late_status["interruptions"], late_status["steps_redone"]) == ({"timeout": 1}, 0)
+    assert_same_bits(late, undisturbed)
 
 
 def test_a_node_that_is_lost_without_a_warning(cluster: Cluster, user: User, undisturbed: SlurmRun) -> None:
@@ -71,11 +84,16 @@ def test_a_node_set_down_with_its_processes_alive(cluster: Cluster, user: User, 
 def test_a_zombie_on_a_node_that_was_given_up_stops_writing_and_ends(
     cluster: Cluster, user: User, undisturbed: SlurmRun
 ) -> None:
+    """Cut off from Slurm: its script and srun, which on one machine still reach slurmctld, are gone.
+
+    (A srun that lives on would have the step of the same name killed, which by then is the next attempt's.)
+    """
     run = user.submit("zombie")
     run.wait_for_attempt(1, step=40)
-    node, zombies = run.nodes[0], job_pids(run)
+    node, zombies = run.nodes[0], step_pids(run)
     with held_up(zombies):
         kill_daemons_of(run)  # nobody is left who could tell them to end
+        kill(pid for pid in job_pids(run) if pid not in zombies)
         run_command("scontrol", "update", f"nodename={node}", "state=down", "reason=drill")
         run.wait_for_attempt(2, step=60)
     wait_until(lambda: not any(process_start(pid) for pid in zombies), "the zombies' end", pause_s=0.1)
@@ -179,10 +197,14 @@ def lose(cluster: Cluster, run: SlurmRun, node: str) -> None:
     os.kill(int((cluster.dir / "run" / f"{node}.pid").read_text()), signal.SIGKILL)
     pids = job_pids(run)
     kill_daemons_of(run)
+    kill(pids)
+    run_command("scontrol", "update", f"nodename={node}", "state=down", "reason=drill")
+
+
+def kill(pids: Iterable[int]) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    run_command("scontrol", "update", f"nodename={node}", "state=down", "reason=drill")
 
 
 def kill_daemons_of(run: SlurmRun) -> None:

@@ -64,8 +64,9 @@ def test_without_scontrol_the_warning_counts_as_a_preemption(stubs: Stubs, tmp_p
     assert it.hand_back(2).how == "refused"
 
 
-def test_the_job_is_handed_back(stubs: Stubs, tmp_path: Path) -> None:
-    scontrol(stubs, f"echo '{RUNNING}'")
+@pytest.mark.parametrize("said", [RUNNING, "JobId=7 Restarts=0 JobState=COMPLETING Reason=TimeLimit"])
+def test_the_job_is_handed_back(stubs: Stubs, tmp_path: Path, said: str) -> None:
+    scontrol(stubs, f"echo '{said}'")
 
     assert allocation(tmp_path).hand_back(2).how == "requeued"
     assert stubs.calls() == ["scontrol --oneliner show job 6_1", "scontrol requeue 6_1"]
@@ -76,6 +77,7 @@ def test_the_job_is_handed_back(stubs: Stubs, tmp_path: Path) -> None:
     [
         "JobId=7 Restarts=1 JobState=COMPLETING Reason=None",  # Slurm was first
         "JobId=7 Restarts=0 JobState=COMPLETING Reason=None",  # scancel: a requeue would bring it back
+        "JobId=7 Restarts=1 JobState=COMPLETING Reason=TimeLimit",  # its script was first
         "JobId=7 Restarts=0 JobState=CANCELLED Reason=None",
     ],
 )

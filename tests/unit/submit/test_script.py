@@ -15,7 +15,8 @@ from hpc_yolo.submit import script
 from hpc_yolo.submit.slurm import Executor
 from tests.unit.stub_commands import Stubs
 
-RUNNING = "JobId=7 Restarts=0 Reason=None JobState=RUNNING  Restarts=0 "
+RUNNING = "JobId=7 JobState=RUNNING Reason=None Dependency=(null) Requeue=1 Restarts=0 BatchFlag=1"
+AT_ITS_LIMIT = RUNNING.replace("RUNNING Reason=None", "COMPLETING Reason=TimeLimit")
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +74,9 @@ def tail(tmp_path: Path, code: int, **environ: str) -> subprocess.CompletedProce
 
 
 @pytest.mark.parametrize("code", [75, 137, 138, 143])
-def test_the_tail_requeues_what_is_to_be_started_again(stubs: Stubs, tmp_path: Path, code: int) -> None:
-    asked = f"echo '{RUNNING}'"
+@pytest.mark.parametrize("said", [RUNNING, AT_ITS_LIMIT])
+def test_the_tail_requeues_what_is_to_be_started_again(stubs: Stubs, tmp_path: Path, code: int, said: str) -> None:
+    asked = f"echo '{said}'"
     stubs.add("scontrol", f'case "$*" in *show*) {asked};; "requeue 7") kill -9 $PPID;; *) exit 99;; esac')
     tail(tmp_path, code)
 
@@ -92,6 +94,7 @@ def test_the_tail_keeps_the_code_of_what_is_over(stubs: Stubs, tmp_path: Path, c
     "said",
     [
         "echo 'JobId=7 Restarts=0 JobState=COMPLETING Restarts=0 '",  # cancelled
+        f"echo '{AT_ITS_LIMIT.replace('Restarts=0', 'Restarts=1')}'",
         "echo 'JobId=7 JobState=RUNNING Restarts=1 '",  # queued again already, and running elsewhere
         "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
     ],
