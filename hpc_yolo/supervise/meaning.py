@@ -30,7 +30,7 @@ def meaning_of(job: Job | None, signum: signal.Signals, restarts: int, signal_de
         return Meaning(reason=StopReason.CANCELLATION, said="Slurm no longer knows the job")
     said = f"JobState={job.state} Reason={job.reason or 'None'} Restarts={job.restarts}"
     if job.restarts > restarts:
-        return _requeued_by_slurm(job, said)
+        return _requeued_by_slurm(job, restarts, said)
     if job.state == "RUNNING":
         return _while_running(job, signum, signal_delay_s, now, said)
     if job.state == "TIMEOUT" or job.reason == "TimeLimit":
@@ -41,12 +41,14 @@ def meaning_of(job: Job | None, signum: signal.Signals, restarts: int, signal_de
     return Meaning(reason=StopReason.CANCELLATION, said=said)
 
 
-def _requeued_by_slurm(job: Job, said: str) -> Meaning:
+def _requeued_by_slurm(job: Job, restarts: int, said: str) -> Meaning:
     """Without a grace period a preempted job is requeued first and warned then; it completes on nodes that are well.
 
-    A node that was given up on has nothing to complete, so the job waits, or runs elsewhere, already.
+    A node that was given up on has nothing to complete, so the job waits, or runs elsewhere, already. (Or it completes a
+    start after this one, which failed on the node that came back.)
     """
-    reason = StopReason.PREEMPTION if job.state == "COMPLETING" else StopReason.NODE_FAILURE
+    is_at_its_end = job.state == "COMPLETING" and job.restarts == restarts + 1 and "launch" not in (job.reason or "")
+    reason = StopReason.PREEMPTION if is_at_its_end else StopReason.NODE_FAILURE
     return Meaning(reason=reason, said=f"{said}: Slurm has queued the job again already")
 
 

@@ -42,6 +42,8 @@ def job(state: str, **values: object) -> Job:
             None,
         ),  # a partition without a grace period
         (job("PENDING", restarts=1), TERM, StopReason.NODE_FAILURE, None),
+        (job("COMPLETING", restarts=2), TERM, StopReason.NODE_FAILURE, None),
+        (job("COMPLETING", reason="launch_failed_requeued_held", restarts=1), TERM, StopReason.NODE_FAILURE, None),
         (job("PREEMPTED", end=NOW), TERM, StopReason.PREEMPTION, None),
         (None, TERM, StopReason.CANCELLATION, None),
     ],
