@@ -40,6 +40,11 @@ class Submission:
         return ends_file(self.folder, self.job)
 
 
+def code_file(folder: Path, job: str, restarts: int) -> Path:
+    """What the supervisor of one start of a job leaves with, by its own word."""
+    return folder / f"{job}_code_{restarts}"
+
+
 def ends_file(folder: Path, job: str) -> Path:
     return folder / f"{job}_ends.log"
 
@@ -92,10 +97,13 @@ def _why_withdrawn(events: list[Event], job: JobId) -> str:
 
 
 @contextmanager
-def submitting(run: RunDir) -> Iterator[None]:
+def submitting(run: RunDir, since: float) -> Iterator[None]:
     """Keep a second submission of the same run out for the moment that this one takes.
 
     Where the file system has no locks, the claim on the run still lets only one job train it.
+
+    Args:
+        since: when the queue was asked (seconds since the epoch): somebody may have submitted it since.
 
     Raises:
         BusyError: it is being submitted right now.
@@ -107,6 +115,9 @@ def submitting(run: RunDir) -> Iterator[None]:
             raise BusyError(f"{run.path} is being submitted by another process at this moment.") from None
         except OSError:
             pass
+        newest = newest_submission(run)
+        if newest is not None and newest.time > since and not newest.withdrawn:
+            raise BusyError(f"{run.path} was submitted by another process a moment ago, as job {newest.job}.")
         yield
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_UN)

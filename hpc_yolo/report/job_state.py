@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hpc_yolo.report.history import JobHistory
 from hpc_yolo.slurm.queue import Entry
@@ -39,12 +39,11 @@ def judge(ledger: Verdict, job: JobHistory, *, is_local: bool, has_begun: bool, 
         return ledger if ledger.state in _SETTLED or is_local else Verdict(RunState.CANCELLED, job.submission.withdrawn)
     entry = job.entry
     if entry is None and job.trouble is not None:
-        is_over = ledger.state in _SETTLED and ledger.is_told
-        return (
-            ledger
-            if is_over
-            else replace(ledger, reason=_both(ledger.reason, f"job {job.submission.job}: {job.trouble}"))
-        )
+        if is_local or (ledger.state in _SETTLED and ledger.is_told and has_begun):
+            return ledger
+        reason = _both(ledger.reason, f"job {job.submission.job}: {job.trouble}")
+        unsettled = RunState.REQUEUED if has_begun else RunState.PENDING  # one squeue without an answer settles nothing
+        return Verdict(unsettled if ledger.state in _SETTLED else ledger.state, reason, is_told=False)
     if entry is None or entry.has_ended:
         return ledger if is_local else _ended(ledger, job, entry, has_begun, path)
     if entry.state == "PENDING":

@@ -49,6 +49,7 @@ def run(words: Sequence[str], timeout_s: float = TIMEOUT_S) -> str:
             errors="replace",
             timeout=timeout_s,
             check=False,
+            env=environment(),
         )
     except FileNotFoundError:
         raise missing(words[0]) from None
@@ -58,6 +59,12 @@ def run(words: Sequence[str], timeout_s: float = TIMEOUT_S) -> str:
         said = " ".join((answer.stderr.strip() or answer.stdout.strip()).split())
         raise SlurmError(said or f"`{' '.join(words[:2])}` failed with exit code {answer.returncode}")
     return answer.stdout
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what would filter or reword the answers of squeue and scontrol."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
+    return {**kept, "SLURM_TIME_FORMAT": "standard"}
 
 
 def missing(command: str) -> NoSlurmError:
@@ -79,7 +86,7 @@ def sbatch(script: Path) -> JobId:
     Raises:
         SlurmError: with sbatch's own words.
     """
-    with _outside_of_jobs():
+    with _outside_of_jobs(), _as_written(script):
         said = run(["sbatch", str(script)], _SUBMIT_TIMEOUT_S)
     found = re.search(r"Submitted batch job (\d+)", said)
     if found is None:
@@ -100,16 +107,32 @@ def release(job: JobId) -> None:
     run(["scontrol", "release", job])
 
 
-def cancel(jobs: Iterable[JobId]) -> None:
-    """End jobs, whether they wait or run; those that have ended are passed over."""
+def cancel(jobs: Iterable[JobId], *, only_waiting: bool = False) -> None:
+    """End jobs, whether they wait or run, or only those that wait; those that have ended are passed over."""
     if ids := list(jobs):
-        run(["scancel", "--quiet", *ids])
+        run(["scancel", "--quiet", *(["--state=PENDING"] if only_waiting else []), *ids])
 
 
 def warn(jobs: Iterable[JobId]) -> None:
     """Send SIGUSR1 to every process of the jobs' steps, as Slurm itself does before a preemption or the time limit."""
     if ids := list(jobs):
         run(["scancel", "--signal=USR1", *ids])
+
+
+#: sbatch's variables that are not named like their options.
+_VARIABLES = {"time": "TIMELIMIT", "array": "ARRAY_INX", "mem": "MEM_PER_NODE", "requeue": "NO_REQUEUE"}
+
+
+@contextmanager
+def _as_written(script: Path) -> Iterator[None]:
+    """A profile's SBATCH_* variables count more than the script's own lines: for what it says, they are put aside."""
+    options = re.findall(r"^#SBATCH --([a-z-]+)", script.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    names = {f"SBATCH_{_VARIABLES.get(option, option.replace('-', '_').upper())}" for option in options}
+    aside = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(aside)
 
 
 @contextmanager

@@ -15,6 +15,9 @@ ENDED = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
 )
 
+#: States of a job that is still on its nodes; the first signal of a preemption shows as SIGNALING for a moment.
+ALIVE = ("RUNNING", "SIGNALING", "SUSPENDED", "STOPPED", "RESIZING", "CONFIGURING")
+
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Job:

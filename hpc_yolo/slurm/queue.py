@@ -35,7 +35,8 @@ class Entry:
     @property
     def is_held(self) -> bool:
         """Whether nothing but a release lets it run."""
-        return self.state == "PENDING" and "held" in self.reason.lower()
+        said = self.reason.lower()  # "JobHeldUser", "launch failed requeued held", "JobHoldMaxRequeue"
+        return self.state == "PENDING" and ("held" in said or "jobhold" in said)
 
 
 def read_queue(users: Iterable[str]) -> dict[JobId, Entry]:

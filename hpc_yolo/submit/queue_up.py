@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from hpc_yolo.attempts import is_done, occupant
 from hpc_yolo.errors import BusyError, HpcYoloError
@@ -36,10 +37,17 @@ def submit_all(plans: Sequence[Plan]) -> list[int]:
     """
     commands.require("sbatch")
     _say_that_we_are_inside_a_job()
+    began = time.time()
     known = _entries([plan.run for plan in plans])
     codes: dict[int, int] = {}
     wanted: list[Plan] = []
+    seen: set[Path] = set()
     for plan in plans:
+        if plan.run.path in seen:  # values that are written in two ways, or that are no part of the run
+            print(f"run {plan.frozen.id}: twice in this sweep; one is enough", flush=True)
+            codes[id(plan)] = ExitCode.DONE
+            continue
+        seen.add(plan.run.path)
         try:
             if _is_to_be_submitted(plan, known):
                 wanted.append(plan)
@@ -48,7 +56,7 @@ def submit_all(plans: Sequence[Plan]) -> list[int]:
         except HpcYoloError as error:
             codes[id(plan)] = _tell(error)
     for group in slurm.by_shape(wanted):
-        codes |= _submit(group)
+        codes |= _submit(group, began)
     return [int(codes[id(plan)]) for plan in plans]
 
 
@@ -83,7 +91,10 @@ def _is_to_be_submitted(plan: Plan, known: dict[str, Entry]) -> bool:
         return True
     is_other = launch_text(load_launch(run.launch_yaml)) != launch_text(plan.launch)
     if entry.state == "PENDING" and is_other:
-        commands.cancel([submission.job])
+        commands.cancel([submission.job], only_waiting=True)
+        if (now := read_queue([submission.user]).get(submission.job)) is not None and not now.has_ended:
+            _leave_alone(plan, submission, now, is_other)  # it has begun in this very moment
+            return False
         note_withdrawal(run, submission.job, "replaced by a submission with other resources")
         print(f"run {plan.frozen.id}: job {submission.job} waited with other resources and is replaced", flush=True)
         materialise(plan, is_free=True)
@@ -112,8 +123,13 @@ def _after_its_end(submission: Submission) -> Entry | None:
     until = time.monotonic() + _ENDING_S
     while True:
         entry = read_queue([submission.user]).get(submission.job)
-        if entry is None or entry.state != "COMPLETING" or time.monotonic() > until:
+        if entry is None or entry.state != "COMPLETING":
             return entry
+        if time.monotonic() > until:
+            raise BusyError(
+                f"job {submission.job} has been completing for more than {_ENDING_S:.0f} s, so nobody knows whether it comes "
+                "back. Submit it again once Slurm has let go of its node."
+            )
         time.sleep(_POLL_S)
 
 
@@ -127,9 +143,9 @@ def _refuse_if_trained_elsewhere(run: RunDir) -> None:
         )
 
 
-def _submit(group: list[Plan]) -> dict[int, int]:
+def _submit(group: list[Plan], began: float) -> dict[int, int]:
     try:
-        jobs = slurm.submit(group)
+        jobs = slurm.submit(group, began)
     except HpcYoloError as error:  # sbatch says it once for the whole array
         code = _tell(error)
         for plan in group:

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from hpc_yolo.config import ClusterConfig
-from hpc_yolo.supervise.slurm_allocation import SIGNAL_DELAY_VARIABLE
+from hpc_yolo.slurm.job import ALIVE
+from hpc_yolo.supervise.slurm_allocation import OUT_OF_MEMORY, SIGNAL_DELAY_VARIABLE
 from hpc_yolo.types import ExitCode
 
 #: The name of the task's pickle before the job has an id; arrays count on.
 PICKLE = "task-{}.pkl"
 
 #: Exit codes after which the script asks Slurm to start the job again: saved and told so (75), or the supervisor was killed
-#: (128 + SIGKILL), or a warning came before it listened (128 + SIGUSR1, SIGTERM).
-_AGAIN = (int(ExitCode.STOPPED), 128 + 9, 128 + 10, 128 + 15)
+#: (128 + SIGKILL; 253 by Slurm's word where memory ran out), or a warning came before it listened (128 + SIGUSR1, SIGTERM).
+_AGAIN = (int(ExitCode.STOPPED), 128 + 9, 128 + 10, 128 + 15, OUT_OF_MEMORY)
 
 
 def options(cluster: ClusterConfig, name: str, comment: str) -> dict[str, Any]:
@@ -88,14 +89,19 @@ def setup(cluster: ClusterConfig, folder: Path, python: str) -> list[str]:
 
 def teardown(folder: Path) -> list[str]:
     """Asks Slurm before it requeues: a job that was cancelled, or that is queued again already, is left alone."""
+    states = [*ALIVE, "COMPLETING Reason=TimeLimit"]
+    patterns = " | ".join(f'*" JobState={state} "*"$start"*' for state in states)
+    quoted = shlex.quote(str(folder))
     return [
         "rc=$?",
         'restarts=${SLURM_RESTART_COUNT:-0}; start=" Restarts=$restarts "',
-        f'echo "$restarts $rc" >> {shlex.quote(str(folder))}/${{job}}_ends.log',
+        f"told={quoted}/${{job}}_code_$restarts",
+        'if [ -s "$told" ]; then rc=$(cat "$told"); fi  # where memory ran out, srun leaves with 253, whatever became of it',
+        f'echo "$restarts $rc" >> {quoted}/${{job}}_ends.log',
         f"case $rc in {'|'.join(map(str, _AGAIN))})",
         "  for try in $(seq 30); do",
         '    case "$(scontrol --oneliner show job "$job" 2>&1)" in',
-        '      *" JobState=RUNNING "*"$start"* | *" JobState=COMPLETING Reason=TimeLimit "*"$start"*)',
+        f"      {patterns})",
         '        if scontrol requeue "$job"; then sleep 60; fi ;;',
         '      *" JobState="*|*"Invalid job id"*) break ;;',
         "    esac",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -71,8 +72,11 @@ def script_of(plans: Sequence[Plan]) -> str:
     return _executor(folder, plans).text(len(plans))
 
 
-def submit(plans: Sequence[Plan]) -> list[JobId]:
+def submit(plans: Sequence[Plan], began: float | None = None) -> list[JobId]:
     """Submit frozen runs of one shape: one as a job, several as an array. Each run remembers its job.
+
+    Args:
+        began: when the queue was asked whether they are there (seconds since the epoch).
 
     Raises:
         SlurmError: sbatch refused; its own words.
@@ -80,9 +84,10 @@ def submit(plans: Sequence[Plan]) -> list[JobId]:
     """
     commands.require("sbatch")
     commands.require("srun")
+    began = time.time() if began is None else began
     with ExitStack() as locks:
         for plan in plans:
-            locks.enter_context(submitting(plan.run))
+            locks.enter_context(submitting(plan.run, since=began))
         first = plans[0].run
         folder = make_folder(first, first.path.name if len(plans) == 1 else "array")
         (folder / "runs.json").write_text(json.dumps([str(it.run.path) for it in plans], indent=1), encoding="utf-8")

@@ -47,6 +47,12 @@ class Allocation(Protocol):
     def hand_back(self, within_s: float) -> HandBack | None:
         """Have the job started again. None where there is nothing to do for that."""
 
+    def leave(self, code: int) -> None:
+        """The supervisor is about to leave with this exit code."""
+
+    def withdraw(self) -> None:
+        """The run has failed for good: let nothing start it again."""
+
     def identity(self) -> dict[str, Any]:
         """What an attempt's first event says of the job."""
 
@@ -81,6 +87,12 @@ class LocalAllocation:
 
     def hand_back(self, within_s: float) -> HandBack | None:
         return None
+
+    def leave(self, code: int) -> None:
+        pass
+
+    def withdraw(self) -> None:
+        pass
 
     def identity(self) -> dict[str, Any]:
         return {"job_id": None, "restart_count": None}

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import signal
 
-from hpc_yolo.slurm.job import Job
+from hpc_yolo.slurm.job import ALIVE, Job
 from hpc_yolo.supervise.allocation import Meaning
 from hpc_yolo.types import StopReason
 
 #: By how much Slurm may send the user signal too early (sbatch's manual, --signal), and a margin for its clock's ticks.
 EARLY_S = 60.0
 _TICK_S = 5.0
+#: What Slurm leaves after the SIGTERM of a time limit (KillWait), where the site has not changed it.
+KILL_WAIT_S = 30.0
 
 
 def meaning_of(job: Job | None, signum: signal.Signals, restarts: int, signal_delay_s: float, now: float) -> Meaning:
@@ -31,14 +33,16 @@ def meaning_of(job: Job | None, signum: signal.Signals, restarts: int, signal_de
     said = f"JobState={job.state} Reason={job.reason or 'None'} Restarts={job.restarts}"
     if job.restarts > restarts:
         return _requeued_by_slurm(job, restarts, said)
-    if job.state == "RUNNING":
+    if job.state in ALIVE:
         return _while_running(job, signum, signal_delay_s, now, said)
     if job.state == "TIMEOUT" or job.reason == "TimeLimit":
-        return Meaning(reason=StopReason.TIMEOUT, said=said)
+        return Meaning(reason=StopReason.TIMEOUT, grace_s=KILL_WAIT_S, said=said)
     if job.state in ("PREEMPTED", "NODE_FAIL", "PENDING"):
         is_node = job.state != "PREEMPTED"
         return Meaning(reason=StopReason.NODE_FAILURE if is_node else StopReason.PREEMPTION, said=said)
-    return Meaning(reason=StopReason.CANCELLATION, said=said)
+    return Meaning(
+        reason=StopReason.CANCELLATION, said=f"{said}: scancel, or PreemptMode=CANCEL without a grace period"
+    )
 
 
 def _requeued_by_slurm(job: Job, restarts: int, said: str) -> Meaning:

@@ -13,6 +13,7 @@ from hpc_yolo.types import FINAL_EXIT_CODES, ExitCode, StopReason
 #: `outcome` of an attempt that completed the run; the others are StopReasons.
 DONE = "done"
 _MAX_DELAY_S = 60.0
+_MOST_LOST_NODES = 10
 _FAILURE_CODES = frozenset({*FINAL_EXIT_CODES, ExitCode.BUG, ExitCode.STORAGE})
 
 
@@ -90,6 +91,10 @@ def decide(past: Sequence[Past], ending: Ending, retry: RetryConfig) -> Decision
 
 def after_silence(past: Sequence[Past], silence: Silence, retry: RetryConfig) -> Decision:
     """What follows an attempt whose supervisor ended without a word; `past` are those before it, `step` where it came to."""
+    lost = 1 + sum(it.outcome == silence.reason.value for it in _since_progress(past, silence.step))
+    if silence.reason is StopReason.NODE_FAILURE and lost > _MOST_LOST_NODES:
+        why = f"{silence.why}; {lost} in a row without a step of progress: it may be the run that takes its nodes down"
+        return Decision(next=Next.FAIL, outcome=StopReason.NODE_FAILURE.value, exit_code=ExitCode.BUG, why=why)
     if silence.reason is not StopReason.FAILURE:
         why = f"{silence.why}, so the run goes on from its last snapshot"
         return Decision(next=Next.REQUEUE, outcome=silence.reason.value, exit_code=ExitCode.STOPPED, why=why)

@@ -7,14 +7,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hpc_yolo.events import Event, Kind
 from hpc_yolo.rundir import AttemptDir
 from hpc_yolo.slurm import commands
-from hpc_yolo.slurm.job import Job, parse_job, show
-from hpc_yolo.submissions import ends_file
+from hpc_yolo.slurm.job import ALIVE, Job, parse_job, show
+from hpc_yolo.submissions import code_file, ends_file
 from hpc_yolo.supervise.allocation import HandBack, Meaning
 from hpc_yolo.supervise.meaning import meaning_of
 from hpc_yolo.supervise.past import last_step
@@ -27,6 +28,10 @@ _CALL_S = 10.0
 
 #: Says to the supervisor how long before its time limit the job is warned; set by the job's script.
 SIGNAL_DELAY_VARIABLE = "HPC_YOLO_SIGNAL_DELAY_S"
+
+
+#: What srun leaves with where the kernel killed any process of the step for its memory, whatever the others left with.
+OUT_OF_MEMORY = 253
 
 
 class SlurmAllocation:
@@ -80,6 +85,18 @@ class SlurmAllocation:
         """A preemption. Whoever requeues asks Slurm once more, so that a cancelled job stays cancelled."""
         return Meaning(reason=StopReason.PREEMPTION, said=f"Slurm did not say what {signum.name} meant")
 
+    def leave(self, code: int) -> None:
+        """For the job's script, which sees srun's exit code only."""
+        with suppress(OSError):
+            code_file(self._folder, self._job, self._restarts).write_text(f"{code}\n", encoding="utf-8")
+
+    def withdraw(self) -> None:
+        """The run has failed for good: where Slurm was first to queue the job again, take it out."""
+        with suppress(commands.SlurmError):
+            job = show(self._job)
+            if job is not None and job.restarts > self._restarts:
+                commands.cancel([self._job])
+
     def hand_back(self, within_s: float) -> HandBack:
         """Requeue the job unless Slurm has done so, or has ended it; tries until the time is over.
 
@@ -124,6 +141,8 @@ class SlurmAllocation:
         code = self._code_that_the_script_saw(int(started.get("restart_count") or 0))
         if code is None:
             return Silence(reason=StopReason.NODE_FAILURE, why="its node was lost without a warning", step=step)
+        if code == OUT_OF_MEMORY:
+            return Silence(reason=StopReason.FAILURE, why="the supervisor was killed: out of memory", step=step)
         how = told(128 - code if code > 128 else code).replace("the worker", "the supervisor")
         return Silence(reason=StopReason.FAILURE, why=how, step=step)
 
@@ -136,6 +155,7 @@ class SlurmAllocation:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
+                env=commands.environment(),
             )
         except OSError:
             self._call = None
@@ -179,4 +199,4 @@ def is_still_ours(job: Job | None, restarts: int) -> bool:
     """
     if job is None or job.restarts != restarts:
         return False
-    return job.state == "RUNNING" or (job.state == "COMPLETING" and job.reason == "TimeLimit")
+    return job.state in ALIVE or (job.state == "COMPLETING" and job.reason == "TimeLimit")

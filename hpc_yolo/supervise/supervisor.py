@@ -98,15 +98,29 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, tree.WARNINGS)  # theirs is the main thread; and workers inherit it
         try:
             verdict = self._supervise()
+        except (StorageError, OSError) as error:
+            why = (
+                str(error)
+                if isinstance(error, HpcYoloError)
+                else f"{error.filename or self._run.path}: {error.strerror}"
+            )
+            verdict = self._despite_storage(why)
         except HpcYoloError as error:
             verdict = _given_up(str(error), error.exit_code)
-        except OSError as error:
-            verdict = _given_up(f"{error.filename or self._run.path}: {error.strerror}", ExitCode.STORAGE)
         except BaseException as error:  # the thread's boundary: without a verdict the main thread would sleep for ever
             traceback.print_exc()
             self.verdict = _given_up(f"this is a bug: {type(error).__name__}: {error}", ExitCode.BUG)
             raise
         self.verdict = verdict
+
+    def _despite_storage(self, why: str) -> Decision:
+        """A warned run is not lost for a storage that does not let us read or write its ledger."""
+        if self.warned is None:
+            return _given_up(why, ExitCode.STORAGE)
+        print(f"hpc-yolo: {why}; leaving all the same", file=sys.stderr, flush=True)
+        decision = leave_between(self._await_meaning(self.warned, None).reason)
+        self._hand_back(decision, None)
+        return decision
 
     def _supervise(self) -> Decision:
         tree.adopt_orphans()
@@ -256,6 +270,8 @@ class Supervisor:
 
     def _hand_back(self, decision: Decision, ledger: Ledger | None) -> None:
         """Told after the end: once the scheduler has the job again, it may kill us at any moment."""
+        if decision.next is Next.FAIL:
+            self._allocation.withdraw()
         if decision.next is not Next.REQUEUE:
             return
         began = self._clock()

@@ -44,7 +44,8 @@ class TrainTask:
         Raises:
             SystemExit: with the supervisor's exit code, unless the run is done. Submitit lets it pass.
         """
-        supervisor = Supervisor(RunDir(Path(self.run_dir)), self.worker_command, self.retry_of, allocation_of())
+        allocation = allocation_of()
+        supervisor = Supervisor(RunDir(Path(self.run_dir)), self.worker_command, self.retry_of, allocation)
         self._supervisor = supervisor
         _take_signals(supervisor)
         supervisor.start()
@@ -54,7 +55,9 @@ class TrainTask:
             if _is_orphaned():
                 supervisor.warn(signal.SIGTERM)
         _ignore_warnings()  # Python puts the default actions back while it shuts down: one more warning would kill us
-        if code := _code_of(supervisor.conclude()):
+        code = _code_of(supervisor.conclude())
+        allocation.leave(code)
+        if code:
             sys.exit(code)
 
     def checkpoint(self) -> DelayedSubmission:
@@ -73,6 +76,7 @@ class TrainTask:
                 time.sleep(POLL_S)
             verdict = self._supervisor.conclude()
             if verdict.next is not Next.REQUEUE or _is_on_slurm():
+                allocation_of().leave(_code_of(verdict))
                 sys.exit(_code_of(verdict))
         if _is_on_slurm():
             sys.exit(int(ExitCode.STOPPED))  # before the first line of ours: the job's script requeues
@@ -101,8 +105,12 @@ def _is_on_slurm() -> bool:
 
 
 def _code_of(verdict: Decision) -> int:
-    """What to leave with. On Slurm 75 asks the job's script to requeue, so a run out of its budget must not leave with it."""
-    is_final = _is_on_slurm() and verdict.next in (Next.FAIL, Next.STOP)
+    """What to leave with. On Slurm 75 asks the job's script to requeue: it does what we could not, and nothing else."""
+    if not _is_on_slurm() or verdict.exit_code == ExitCode.BUSY:
+        return int(verdict.exit_code)
+    if verdict.next is Next.REQUEUE:
+        return int(ExitCode.STOPPED)
+    is_final = verdict.next in (Next.FAIL, Next.STOP)
     return int(ExitCode.BUG if is_final and verdict.exit_code == ExitCode.STOPPED else verdict.exit_code)
 
 

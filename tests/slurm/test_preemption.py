@@ -94,7 +94,8 @@ def test_warned_after_the_last_step(cluster: Cluster, user: User, undisturbed: S
     run = user.submit("late")
     run.wait_for_attempt(1, step=300)
     wait_until(lambda: run.beat().phase in ("final", "done"), "final evaluation")
-    answer = hpc_yolo("preempt", run.path)
+    with held_up([run.pid_of(Kind.WORKER_STARTED)]):  # it would be done before our command has started
+        answer = hpc_yolo("preempt", run.path)
 
     assert answer.returncode == 0, answer.stderr
     assert_done_as_undisturbed(run, undisturbed, steps_redone=0)

@@ -97,7 +97,15 @@ def test_a_log_that_slurm_could_not_open() -> None:
 def test_where_slurm_does_not_answer_the_ledger_counts_and_the_reason_says_so() -> None:
     verdict = told(RUNNING, None, trouble="Unable to contact slurm controller")
 
-    assert verdict == Verdict(RunState.RUNNING, "job 7: Unable to contact slurm controller")
+    assert verdict == Verdict(RunState.RUNNING, "job 7: Unable to contact slurm controller", is_told=False)
+
+
+def test_one_squeue_without_an_answer_settles_nothing() -> None:
+    gone = Verdict(RunState.FAILED, "its worker is gone", is_told=False)
+
+    assert told(gone, None, trouble="Socket timed out").state is RunState.REQUEUED
+    assert told(Verdict(RunState.FAILED, "an older job"), None, trouble="x", has_begun=False).state is RunState.PENDING
+    assert told(Verdict(RunState.FAILED, "failed for good"), None, trouble="x").state is RunState.FAILED
 
 
 def test_a_run_that_was_withdrawn_before_it_began() -> None:

@@ -34,7 +34,9 @@ def job(state: str, **values: object) -> Job:
         (job("RUNNING", end=NOW + 7200), USR1, StopReason.PREEMPTION, None),  # a fire drill
         (job("COMPLETING", end=NOW), TERM, StopReason.CANCELLATION, None),
         (job("CANCELLED", end=NOW), TERM, StopReason.CANCELLATION, None),
-        (job("COMPLETING", reason="TimeLimit", end=NOW), TERM, StopReason.TIMEOUT, None),
+        (job("COMPLETING", reason="TimeLimit", end=NOW), TERM, StopReason.TIMEOUT, 30),  # KillWait
+        (job("SIGNALING", preempted_at=NOW, end=NOW + 10), USR1, StopReason.PREEMPTION, 10),  # for a moment, by SIGCONT
+        (job("SIGNALING"), TERM, StopReason.PREEMPTION, None),
         (
             job("COMPLETING", restarts=1, end=NOW),
             TERM,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpc_yolo.config import RetryConfig
-from hpc_yolo.supervise.policy import Ending, Next, Past, decide, failure_code, leave_between
+from hpc_yolo.supervise.policy import Ending, Next, Past, Silence, after_silence, decide, failure_code, leave_between
 from hpc_yolo.supervise.supervisor import stop_within_s
 from hpc_yolo.types import StopReason
 
@@ -134,3 +134,13 @@ def test_a_stop_request_between_attempts() -> None:
 @pytest.mark.parametrize(("grace_s", "expected"), [(60, 55), (10, 5), (2, 1)])
 def test_the_worker_gets_the_grace_period_less_a_margin(grace_s: float, expected: float) -> None:
     assert stop_within_s(grace_s) == expected
+
+
+def test_a_run_that_takes_its_nodes_down_is_given_up() -> None:
+    lost = Past(outcome="node_failure", next="requeue", step=40)
+    silence = Silence(reason=StopReason.NODE_FAILURE, why="its node was lost without a warning", step=40)
+
+    assert after_silence([lost] * 9, silence, RetryConfig()).next is Next.REQUEUE
+    assert after_silence([lost] * 20, silence, RetryConfig()).next is Next.FAIL
+    further = Silence(reason=StopReason.NODE_FAILURE, why="its node was lost without a warning", step=41)
+    assert after_silence([lost] * 20, further, RetryConfig()).next is Next.REQUEUE

@@ -10,6 +10,7 @@ import pytest
 
 from hpc_yolo.events import Event, Kind
 from hpc_yolo.rundir import RunDir
+from hpc_yolo.slurm import commands
 from hpc_yolo.supervise.allocation import Meaning
 from hpc_yolo.supervise.slurm_allocation import SlurmAllocation
 from hpc_yolo.types import JobId, StopReason
@@ -64,7 +65,14 @@ def test_without_scontrol_the_warning_counts_as_a_preemption(stubs: Stubs, tmp_p
     assert it.hand_back(2).how == "refused"
 
 
-@pytest.mark.parametrize("said", [RUNNING, "JobId=7 Restarts=0 JobState=COMPLETING Reason=TimeLimit"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        RUNNING,
+        RUNNING.replace("RUNNING", "SIGNALING"),
+        "JobId=7 Restarts=0 JobState=COMPLETING Reason=TimeLimit",
+    ],
+)
 def test_the_job_is_handed_back(stubs: Stubs, tmp_path: Path, said: str) -> None:
     scontrol(stubs, f"echo '{said}'")
 
@@ -163,6 +171,42 @@ def test_silence_that_the_jobs_script_has_seen_the_end_of_is_a_failure(tmp_path:
     found = silence(tmp_path, restarts=1, ends="0 75\n1 137\n")
 
     assert found == (StopReason.FAILURE, "the supervisor was killed by SIGKILL")
+
+
+def test_a_supervisor_that_memory_ran_out_for(tmp_path: Path) -> None:
+    assert silence(tmp_path, ends="0 253\n") == (StopReason.FAILURE, "the supervisor was killed: out of memory")
+
+
+def test_what_slurm_queued_again_is_taken_out_where_the_run_has_failed_for_good(stubs: Stubs, tmp_path: Path) -> None:
+    stubs.add("scancel", "exit 0")
+    scontrol(stubs, f"echo '{RUNNING}'")
+    allocation(tmp_path).withdraw()
+    assert not any(call.startswith("scancel") for call in stubs.calls())
+    scontrol(stubs, f"echo '{RUNNING.replace('Restarts=0', 'Restarts=1')}'")
+    allocation(tmp_path).withdraw()
+
+    assert stubs.calls()[-1] == "scancel --quiet 6_1"
+
+
+def test_a_users_settings_do_not_change_what_slurm_says(stubs: Stubs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUEUE_PARTITION", "other")
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
+    stubs.add("squeue", 'echo "$SLURM_TIME_FORMAT-$SQUEUE_PARTITION"')
+
+    assert commands.run(["squeue"]) == "standard-\n"
+
+
+def test_the_script_counts_more_than_a_profile(stubs: Stubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SBATCH_NO_REQUEUE", "SBATCH_TIMELIMIT", "SBATCH_ACCOUNT"):
+        monkeypatch.setenv(name, "theirs")
+    stubs.add(
+        "sbatch",
+        f'echo "$SBATCH_NO_REQUEUE$SBATCH_TIMELIMIT$SBATCH_ACCOUNT" > {tmp_path}/seen; echo Submitted batch job 9',
+    )
+    (tmp_path / "job.sh").write_text("#!/bin/bash\n#SBATCH --requeue\n#SBATCH --time=10\n")
+
+    assert commands.sbatch(tmp_path / "job.sh") == "9"
+    assert (tmp_path / "seen").read_text() == "theirs\n"  # the account, of which the script says nothing
 
 
 def test_silence_without_a_trace_is_a_lost_node(tmp_path: Path) -> None:

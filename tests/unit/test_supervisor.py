@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
@@ -13,9 +14,10 @@ import pytest
 
 from hpc_yolo.config import RetryConfig
 from hpc_yolo.rundir import RunDir
-from hpc_yolo.supervise.policy import Next
+from hpc_yolo.supervise.policy import Decision, Next
 from hpc_yolo.supervise.supervisor import Supervisor
-from hpc_yolo.supervise.task import TrainTask
+from hpc_yolo.supervise.task import TrainTask, _code_of
+from hpc_yolo.types import ExitCode
 
 
 class Clock:
@@ -77,6 +79,36 @@ def test_a_warning_before_the_task_is_called_requeues_it() -> None:
     found = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=False)
 
     assert (found.returncode, found.stdout) == (0, "/runs/a\n"), found.stderr
+
+
+@pytest.mark.parametrize(
+    ("next_", "code", "leaves_with"),
+    [
+        (Next.REQUEUE, ExitCode.STORAGE, ExitCode.STOPPED),  # the script does what could not be done here
+        (Next.REQUEUE, ExitCode.BUSY, ExitCode.BUSY),  # superseded: nothing is to be requeued
+        (Next.FAIL, ExitCode.STOPPED, ExitCode.BUG),
+        (Next.FAIL, ExitCode.STORAGE, ExitCode.STORAGE),
+        (Next.DONE, ExitCode.DONE, ExitCode.DONE),
+    ],
+)
+def test_on_slurm_75_means_requeue_and_nothing_else_does(
+    monkeypatch: pytest.MonkeyPatch, next_: Next, code: ExitCode, leaves_with: ExitCode
+) -> None:
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+
+    assert _code_of(Decision(next=next_, outcome="x", exit_code=code, why="")) == leaves_with
+
+
+def test_a_warned_run_is_not_lost_for_a_storage_that_fails(mute: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), "attempts")
+
+    monkeypatch.setattr(mute, "_supervise", fail)
+    mute.warn(signal.SIGUSR1)
+    mute._work()
+
+    assert mute.verdict is not None
+    assert (mute.verdict.next, mute.verdict.exit_code) == (Next.REQUEUE, ExitCode.STOPPED)
 
 
 def test_the_supervisor_imports_nothing_heavy() -> None:

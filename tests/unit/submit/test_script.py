@@ -73,8 +73,8 @@ def tail(tmp_path: Path, code: int, **environ: str) -> subprocess.CompletedProce
     return run_in_bash(tmp_path, "job=7", f"(exit {code})", *script.teardown(tmp_path), **environ)
 
 
-@pytest.mark.parametrize("code", [75, 137, 138, 143])
-@pytest.mark.parametrize("said", [RUNNING, AT_ITS_LIMIT])
+@pytest.mark.parametrize("code", [75, 137, 138, 143, 253])
+@pytest.mark.parametrize("said", [RUNNING, RUNNING.replace("RUNNING", "SIGNALING"), AT_ITS_LIMIT])
 def test_the_tail_requeues_what_is_to_be_started_again(stubs: Stubs, tmp_path: Path, code: int, said: str) -> None:
     asked = f"echo '{said}'"
     stubs.add("scontrol", f'case "$*" in *show*) {asked};; "requeue 7") kill -9 $PPID;; *) exit 99;; esac')
@@ -87,6 +87,17 @@ def test_the_tail_requeues_what_is_to_be_started_again(stubs: Stubs, tmp_path: P
 @pytest.mark.parametrize("code", [0, 65, 70, 73, 74, 78])
 def test_the_tail_keeps_the_code_of_what_is_over(stubs: Stubs, tmp_path: Path, code: int) -> None:
     assert tail(tmp_path, code).returncode == code
+    assert stubs.calls() == []
+
+
+@pytest.mark.parametrize(("by_its_own_word", "by_srun"), [(0, 253), (70, 253), (0, 137)])
+def test_the_supervisors_own_word_counts_more_than_what_srun_leaves_with(
+    stubs: Stubs, tmp_path: Path, by_its_own_word: int, by_srun: int
+) -> None:
+    """Slurm's cgroups put 253 in place of every status of a step that one process was killed in for its memory."""
+    (tmp_path / "7_code_0").write_text(f"{by_its_own_word}\n")
+
+    assert tail(tmp_path, by_srun).returncode == by_its_own_word
     assert stubs.calls() == []
 
 
