@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from hpc_yolo import tasks
 from hpc_yolo.errors import ConfigError
 
 #: OmegaConf's mark of a value that a config must give; checks run only once everything is there.
@@ -23,11 +24,14 @@ class Exact(Enum):
 class ModelConfig:
     weights: str = MISSING
     """Where training starts: a .pt (fine-tune) or a .yaml (from nothing); a path, or a name that ultralytics ships."""
-    task: str = "detect"
+    task: str | None = None
+    """One of tasks.TASKS. null: what the weights say by their name (`yolo11n-seg.pt`), an architecture by its head."""
+    family: str | None = None
+    """One of tasks.FAMILIES: yolo, rtdetr, world, yoloe. null: told in the same way."""
 
     def __post_init__(self) -> None:
-        if self.task != "detect":
-            raise ConfigError(f"model.task={self.task}: this release trains detectors only. Use model.task=detect.")
+        family = self.family or "yolo"  # which knows every task
+        tasks.check(family, self.task or tasks.FAMILIES.get(family, tasks.TASKS)[0])
         if not self.weights.endswith((".pt", ".yaml", ".yml")):
             raise ConfigError(
                 f"model.weights={self.weights} is neither a .pt nor a .yaml. For example: model.weights=yolo11n.pt."

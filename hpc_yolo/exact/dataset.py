@@ -5,10 +5,15 @@ A class is derived from the data set's own class (ultralytics asks `isinstance`)
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from ultralytics.data.base import BaseDataset
+from ultralytics.data.dataset import ClassificationDataset, YOLOConcatDataset
+
+from hpc_yolo.errors import ConfigError
 from hpc_yolo.exact.keys import key, seed_cpu
 from hpc_yolo.exact.order import DataOrder, Slot
 
@@ -18,11 +23,17 @@ class Window:
 
     The list is a function of the position. What it also does is to forget decoded images, but only those that no stream
     of this process can still draw: so an image is decoded about once a sample, as in stock ultralytics.
+
+    Args:
+        images: the data set's decoded images; None where there is none.
+        masks: decoded masks by index (semantic segmentation), which ultralytics keeps as long as their image.
+        first: where the data set begins in `order`, which may span several (ultralytics' ConcatDataset).
     """
 
-    def __init__(self, order: DataOrder, images: list[Any]) -> None:
+    def __init__(self, order: DataOrder, images: list[Any], masks: dict[int, Any], first: int, size: int) -> None:
         self.order = order
-        self._images = images  # the data set's decoded images; None where there is none
+        self._images, self._masks = images, masks
+        self._part = range(first, first + size)
         self._candidates: list[int] = []
         self._members: dict[int, set[int]] = {}  # of each stream that this process serves
         self._loaded: set[int] = set()
@@ -33,11 +44,13 @@ class Window:
         if at == self._at:
             return
         self._at = at
-        self._candidates = self.order.window(*at)
+        drawn = self.order.window(*at)
+        self._candidates = [index - self._part.start for index in drawn if index in self._part]
         self._members[self.order.stream(*at)] = set(self._candidates)
         needed = set().union(*self._members.values())
         for index in self._loaded - needed:
             self._images[index] = None
+            self._masks.pop(index, None)
         self._loaded &= needed
 
     def __iter__(self) -> Iterator[int]:
@@ -47,33 +60,62 @@ class Window:
         return index in self._loaded
 
     def __len__(self) -> int:
-        return 0  # upstream evicts when the list is long; here it never has to
+        return len(self._loaded)
 
     def append(self, index: int) -> None:
         """Called by upstream's `load_image` for each image that it decoded and kept."""
         self._loaded.add(index)
 
 
+def window_size(dataset: Any) -> int:
+    """How many recent images its mosaics may draw from.
+
+    Raises:
+        ConfigError: it is of a kind whose history is not known.
+    """
+    if isinstance(dataset, YOLOConcatDataset):
+        return max(sum(window_size(part) for part in dataset.datasets), max(it.batch_size for it in dataset.datasets))
+    if isinstance(dataset, ClassificationDataset):
+        return 1  # no mosaic: every sample is made of its own image
+    if isinstance(dataset, BaseDataset):
+        return max(dataset.max_buffer_length, 1)
+    raise ConfigError(
+        f"exact training does not know the data set {type(dataset).__name__}; please report the options that led here."
+    )
+
+
 def make_positioned(dataset: Any, order: DataOrder, seed: int) -> None:
-    """Turn `dataset` (an ultralytics BaseDataset, augmenting) into its stateless self, in place."""
+    """Turn `dataset` (of a kind that `window_size` knows, augmenting) into its stateless self, in place."""
     dataset.exact_seed = seed
-    if dataset.cache == "ram":  # everything is decoded already, and mosaics draw from the whole data set
-        dataset.buffer = Window(order, [])
-    else:
-        dataset.buffer = Window(order, dataset.ims)
+    dataset.exact_windows = []
+    first = 0
+    for part in _parts(dataset):
+        is_decoded = part.cache == "ram"  # then mosaics draw from the whole data set
+        part.buffer = Window(order, [] if is_decoded else part.ims, getattr(part, "masks", {}), first, len(part))
+        part.max_buffer_length = sys.maxsize  # upstream evicts from a list that is longer; Window does so itself
+        dataset.exact_windows.append(part.buffer)
+        first += len(part)
     dataset.__class__ = _derived(dataset.__class__)
+
+
+def _parts(dataset: Any) -> list[Any]:
+    """The data sets with a list of recent images: itself, those it consists of, or none."""
+    if isinstance(dataset, YOLOConcatDataset):
+        return list(dataset.datasets)
+    return [dataset] if isinstance(dataset, BaseDataset) else []
 
 
 @cache
 def _derived(base: type) -> type:
     class Positioned(base):  # one base only: Python moves an object between classes of the same layout
         exact_seed: int
-        buffer: Window
+        exact_windows: list[Window]
 
         def __getitem__(self, index: int) -> Any:
             if isinstance(index, Slot):
                 seed_cpu(key(self.exact_seed, index.epoch, index.batch, index.slot, index.redo))
-                self.buffer.move_to(index)
+                for window in self.exact_windows:
+                    window.move_to(index)
             return super().__getitem__(int(index))
 
         def __reduce__(self) -> tuple[Any, ...]:

@@ -9,10 +9,10 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch.utils.data import RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
 
 from hpc_yolo.errors import ConfigError
-from hpc_yolo.exact.dataset import make_positioned
+from hpc_yolo.exact.dataset import make_positioned, window_size
 from hpc_yolo.exact.order import DataOrder, PositionedBatches
 from hpc_yolo.processes import signal_when_parent_dies
 
@@ -31,8 +31,20 @@ class WorkerInit:
         signal_when_parent_dies(signal.SIGKILL)
 
 
+def make_ordered(loader: Any) -> None:
+    """Give a validation loader the order of the files, in place, where it shuffles (classification).
+
+    Upstream's generator goes on from one validation to the next, so the mean of the losses would depend on how many there were.
+    """
+    if isinstance(loader.sampler, RandomSampler):
+        repeat = type(loader.batch_sampler)  # upstream's own, which never ends
+        in_order = BatchSampler(SequentialSampler(loader.dataset), loader.batch_size, drop_last=False)
+        object.__setattr__(loader, "batch_sampler", repeat(in_order))  # DataLoader forbids the plain assignment
+    make_quiet(loader)
+
+
 def make_quiet(loader: Any) -> None:
-    """Protect a loader's workers, in place; its data stay as they are (for validation)."""
+    """Protect a loader's workers, in place."""
     loader.worker_init_fn = WorkerInit(loader.worker_init_fn)
     object.__setattr__(loader, "__class__", _quiet(loader.__class__))
 
@@ -56,11 +68,11 @@ def make_exact(loader: Any, *, seed: int, streams: int) -> PositionedBatches:
         shuffle=isinstance(loader.sampler, RandomSampler),
         drop_last=loader.drop_last,
         streams=streams,
-        window=max(dataset.max_buffer_length, 1),
+        window=window_size(dataset),
     )
     batches = PositionedBatches(order)
     make_positioned(dataset, order, seed)
-    object.__setattr__(loader, "batch_sampler", batches)  # DataLoader forbids the plain assignment
+    object.__setattr__(loader, "batch_sampler", batches)  # see make_ordered
     make_quiet(loader)
     return batches
 

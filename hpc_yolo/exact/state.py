@@ -77,7 +77,8 @@ def restore(trainer: Any, tensors: dict[str, Tensor], plain: dict[str, Any]) -> 
     if plain["scaler"]:
         trainer.scaler.load_state_dict(plain["scaler"])
     vars(trainer.stopper).update(plain["stopper"])
-    if plain["criterion"] is not None:
+    model.criterion = None  # the loop asks for it at an epoch's end, where an attempt may have computed no loss yet
+    if plain["criterion"]:
         model.criterion = model.init_criterion()
         vars(model.criterion).update(plain["criterion"])
     for name in _ATTRIBUTES:
@@ -85,7 +86,7 @@ def restore(trainer: Any, tensors: dict[str, Tensor], plain: dict[str, Any]) -> 
     trainer.loss_names = tuple(plain["loss_names"])
     if "loss/loss" in tensors:
         trainer.loss = tensors["loss/loss"].to(trainer.device)
-        trainer.loss_items = _to(_group(tensors, "loss/items/"), trainer.device)
+        trainer.loss_items = _losses(trainer, tensors, "loss/items/")
     if plain["results_csv"] is None:
         trainer.csv.unlink(missing_ok=True)
     else:
@@ -101,7 +102,7 @@ def restore_gradients(trainer: Any, tensors: dict[str, Tensor]) -> None:
 
 def running_loss(trainer: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
     """The epoch's mean loss so far (`tloss`), which the loop sets to None at the start of an epoch."""
-    return _to(_group(tensors, "loss/mean/"), trainer.device) or None
+    return _losses(trainer, tensors, "loss/mean/") or None
 
 
 def restore_learning_rates(optimizer: Any, plain: dict[str, Any]) -> None:
@@ -126,8 +127,11 @@ def _restore_optimizer(optimizer: Any, tensors: dict[str, Tensor], plain: dict[s
 
 
 def _criterion_counters(criterion: Any) -> dict[str, float] | None:
-    """The loss function's own counters (YOLO26 shifts its weights by them); None before the first loss was computed."""
-    if criterion is None:
+    """The own counters of a loss function that has an `update` (YOLO26 shifts its weights by them); None for others.
+
+    Those others are made anew by the model's first loss, which alone knows which kind a batch needs (YOLOE).
+    """
+    if not hasattr(criterion, "update"):
         return None
     return {k: v for k, v in vars(criterion).items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
@@ -136,8 +140,10 @@ def _group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _to(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: value.to(device) for name, value in tensors.items()}
+def _losses(trainer: Any, tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Losses by name, in the order of their columns in results.csv; a snapshot holds tensors in the order of the alphabet."""
+    found = _group(tensors, prefix)
+    return {name: found[name].to(trainer.device) for name in trainer.loss_names if name in found}
 
 
 def _own(value: Tensor) -> Tensor:

@@ -10,14 +10,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
-from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.checks import check_amp
 
 from hpc_yolo.events import Kind
 from hpc_yolo.exact import state, upstream
 from hpc_yolo.exact.cadence import steps_in
 from hpc_yolo.exact.keys import key, seed_all
-from hpc_yolo.exact.loader import abandon, make_exact, make_quiet
+from hpc_yolo.exact.loader import abandon, make_exact, make_ordered
 from hpc_yolo.exact.session import Session
 from hpc_yolo.exact.stop import StopTraining
 from hpc_yolo.snapshot.format import Position, Snapshot
@@ -104,7 +103,7 @@ class ExactMixin(_Upstream):
         if mode == "train":
             self._batches = make_exact(loader, seed=self.args.seed, streams=self._streams)
         else:
-            make_quiet(loader)
+            make_ordered(loader)
         return loader
 
     def _build_train_pipeline(self) -> None:
@@ -270,7 +269,3 @@ class ExactMixin(_Upstream):
         if self.device.type == "cpu" and self.tloss is not None:  # on a GPU reading it would wait for the device
             loss = round(float(sum(v.sum() for v in self.tloss.values())), 5)
         self._session.note_position(self._position(phase), loss=loss, metric=metric)
-
-
-class ExactDetectionTrainer(ExactMixin, DetectionTrainer):
-    """Detection, exactly resumable."""

@@ -179,13 +179,13 @@ def _session(task: _Task, store: SnapshotStore, snapshot: Snapshot | None, capab
 
 
 def _fit(task: _Task, session: Session) -> dict[str, float]:
-    from hpc_yolo.exact.trainer import ExactDetectionTrainer
+    from hpc_yolo.exact.trainers import TRAINERS
 
     session.start_pulse()
     frozen = task.frozen
     task.attempt.data_yaml.write_text(yaml.safe_dump(frozen.data, sort_keys=False), encoding="utf-8")
     launch = {k: v for k, v in task.launch.train.items() if v is not None}
-    trainer = ExactDetectionTrainer(
+    trainer = TRAINERS[frozen.family, frozen.task](
         session=session,
         overrides={
             **frozen.train,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import torch
 from hpc_yolo.events import Ledger
 from hpc_yolo.exact.session import Session
 from hpc_yolo.exact.stop import StopRequest, StopTraining
-from hpc_yolo.exact.trainer import ExactDetectionTrainer
+from hpc_yolo.exact.trainer import ExactMixin
+from hpc_yolo.exact.trainers import TRAINERS, ExactDetectionTrainer
 from hpc_yolo.heartbeat import Heart
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.snapshot.format import Snapshot
@@ -65,9 +67,11 @@ class Lab:
     data_yaml: Path
     architecture: Path
     options: dict[str, Any] = field(default_factory=dict)
-    trainer_class: type[ExactDetectionTrainer] = ExactDetectionTrainer
+    trainer_class: type[ExactMixin] | None = None  # in place of the one for the family and the task
 
-    def attempt(self, name: str, stop: StopWhen | None = None, **options: Any) -> str:
+    def attempt(
+        self, name: str, stop: StopWhen | None = None, *, task: str = "detect", family: str = "yolo", **options: Any
+    ) -> str:
         """One attempt of the run `name`, from its newest snapshot; "done" or "stopped"."""
         run = RunDir(self.root / name)
         attempt = run.attempt(len(run.attempts()) + 1)
@@ -86,8 +90,9 @@ class Lab:
             environment={},
             resumed=found[1] if found else None,
         )
-        overrides = {**self._overrides(run), **self.options, **options}
-        trainer = self.trainer_class(session=session, overrides=overrides, cpu_threads=1, streams=2)
+        overrides = {**self._overrides(run), "task": task, **self.options, **options}
+        trainer_class = self.trainer_class or TRAINERS[family, task]
+        trainer = trainer_class(session=session, overrides=overrides, cpu_threads=1, streams=2)
         if stop is not None:
             event, is_time = stop
             trainer.add_callback(event, lambda it: request.note(10) if is_time(trainer) else None)
@@ -118,7 +123,6 @@ class Lab:
 
     def _overrides(self, run: RunDir) -> dict[str, Any]:
         return {
-            "task": "detect",
             "mode": "train",
             "model": str(self.architecture),
             "data": str(self.data_yaml),
@@ -153,9 +157,22 @@ def _weights(file: Path) -> list[torch.Tensor]:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, scenes: Path, architecture: Path) -> Iterator[Lab]:
     """One lab a module; its run `undisturbed` is what the others are compared with."""
+    with _same_environment():
+        it = Lab(tmp_path_factory.mktemp("runs"), scenes, architecture)
+        assert it.attempt("undisturbed") == "done"
+        yield it
+
+
+@pytest.fixture
+def bare_lab(tmp_path: Path, scenes: Path, architecture: Path) -> Iterator[Lab]:
+    """A lab of one test's own, in which nothing has been trained."""
+    with _same_environment():
+        yield Lab(tmp_path / "runs", scenes, architecture)
+
+
+@contextmanager
+def _same_environment() -> Iterator[None]:
     before = dict(os.environ)
-    it = Lab(tmp_path_factory.mktemp("runs"), scenes, architecture)
-    assert it.attempt("undisturbed") == "done"
-    yield it
+    yield
     os.environ.clear()
     os.environ.update(before)
