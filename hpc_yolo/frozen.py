@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,21 @@ class FrozenRun:
     train: dict[str, Any]
     cpu_threads: int
     streams: int
+    family: str = "yolo"
+    train_digests: dict[str, str] = field(default_factory=dict)
+    """Digests of the files that training arguments name, such as `distill_model`."""
 
     @property
     def hash(self) -> str:
-        """SHA-256 over all of it but the name and the places: two runs of one hash end with the same bits."""
-        decides = {k: v for k, v in asdict(self).items() if k not in ("name", "weights", "data_yaml", "data")}
+        """SHA-256 over all of it but the name and the places: two runs of one hash end with the same bits.
+
+        What a later release added is left out at its default, so that the snapshots of an older one stay good.
+        """
+        places = ("name", "weights", "data_yaml", "data", "train_digests")
+        decides = {k: v for k, v in asdict(self).items() if k not in places}
+        decides["train"] = {**self.train, **self.train_digests}
+        if self.family == "yolo":
+            del decides["family"]
         return hashlib.sha256(canonical(decides).encode()).hexdigest()
 
 

@@ -24,12 +24,17 @@ def check_weights(frozen: FrozenRun) -> None:
     Raises:
         DataError: they are gone, or have changed.
     """
-    path = Path(frozen.weights)
+    _check_weights("model.weights", Path(frozen.weights), frozen.weights_digest)
+    for name, digest in frozen.train_digests.items():
+        _check_weights(f"train.{name}", Path(frozen.train[name]), digest)
+
+
+def _check_weights(key: str, path: Path, digest: str) -> None:
     if not path.is_file() and (path.is_absolute() or shipped_architecture(path.name) is None):
-        raise DataError(f"model.weights={path} is gone. Put the file back, and run it again.")
-    if digest_of_weights(path) != frozen.weights_digest:
+        raise DataError(f"{key}={path} is gone. Put the file back, and run it again.")
+    if digest_of_weights(path) != digest:
         raise DataError(
-            f"model.weights={path} has changed since the run was frozen. Put the old file back, or submit it again: "
+            f"{key}={path} has changed since the run was frozen. Put the old file back, or submit it again: "
             "the new weights make a new run."
         )
 
@@ -43,7 +48,7 @@ def has_changed_data(frozen: FrozenRun) -> bool:
     root = Path(str(frozen.data["path"]))
     if not root.is_dir():
         raise DataError(f"the data set's folder {root} is gone. Put it back, and run it again.")
-    return digest_of_data(Path(frozen.data_yaml), root, frozen.data) != frozen.data_digest
+    return digest_of_data(Path(frozen.data_yaml), root, frozen.data, frozen.task) != frozen.data_digest
 
 
 def digest_of_weights(path: Path) -> str:
@@ -52,13 +57,13 @@ def digest_of_weights(path: Path) -> str:
         return _hash_file(path)
     shipped = path if path.is_file() else shipped_architecture(path.name)
     assert shipped is not None
-    scale = match[1] if (match := re.match(r"yolov?\d+([nslmx])", path.stem)) else ""
+    scale = match[1] if (match := re.match(r"yolo(?:e-)?v?\d+([nslmx])", path.stem)) else ""
     content = {"scale": scale, "content": read_yaml(shipped)}
     return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
-def digest_of_data(path: Path, root: Path, content: dict[str, Any]) -> str:
-    """SHA-256 over the YAML (without `path`) and the names and sizes of the images and labels.
+def digest_of_data(path: Path, root: Path, content: dict[str, Any], task: str = "detect") -> str:
+    """SHA-256 over the YAML (without `path`) and the names and sizes of the images and of what `task` learns from them.
 
     Raises:
         DataError: a folder that the YAML names is missing or empty.
@@ -76,16 +81,20 @@ def digest_of_data(path: Path, root: Path, content: dict[str, Any]) -> str:
                 if split == "test":
                     continue
                 raise DataError(f"{path}: `{split}: {part}` does not exist ({source}).")
-            lines = _listing(source)
+            folder, suffixes = _targets(task, content)
+            targets = Path(f"/{folder}/".join(f"{source}/".rsplit("/images/", 1)))
+            lines = _listing(source, targets, suffixes)
             if not lines and split != "test":
                 raise DataError(f"{path}: `{split}: {part}` holds no images ({source}).")
+            if folder != "labels" and source.is_dir() and not targets.is_dir():
+                raise DataError(f"{path}: {task} learns from files in {targets}, which is no folder. Put them there.")
             found.update("".join(lines).encode())
     return found.hexdigest()
 
 
 def shipped_architecture(name: str) -> Path | None:
     """`yolo11n.yaml` ships as `yolo11.yaml`; the letter is the scale."""
-    stem = re.sub(r"^(yolov?\d+)[nslmx]", r"\1", Path(name).stem)
+    stem = re.sub(r"^(yolo(?:e-)?v?\d+)[nslmx]", r"\1", Path(name).stem)
     for candidate in (Path(name).stem, stem):
         found = next((package_dir() / "cfg" / "models").rglob(f"{candidate}.yaml"), None)
         if found:
@@ -103,13 +112,32 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _listing(source: Path) -> list[str]:
-    """`name size` of every image below `source` and of its labels; of a .txt list, its lines."""
+def head_of(path: Path) -> str | None:
+    """The name of an architecture's last module; None of a .pt, and where it has none."""
+    if path.suffix == ".pt":
+        return None
+    shipped = path if path.is_file() else shipped_architecture(path.name)
+    try:
+        return str(read_yaml(shipped)["head"][-1][2]) if shipped else None
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _targets(task: str, content: dict[str, Any]) -> tuple[str, set[str]]:
+    """Where ultralytics looks for what a task learns: the folder in place of `images`, and the files' suffixes."""
+    if task == "depth":
+        return "depth", {".png", ".npy"}
+    if task == "semantic" and content.get("masks_dir"):
+        return str(content["masks_dir"]), {".png"}
+    return "labels", {".txt"}
+
+
+def _listing(source: Path, targets: Path, suffixes: set[str]) -> list[str]:
+    """`name size` of every image below `source` and of its labels or masks; of a .txt list, its lines."""
     if source.is_file():
         return source.read_text(encoding="utf-8-sig").splitlines(keepends=True)
-    labels = Path("/labels/".join(f"{source}/".rsplit("/images/", 1)))  # where ultralytics looks for them
     images = _walk(source, "", _IMAGES)
-    return sorted(f"{name} {size}\n" for name, size in images + (_walk(labels, "", {".txt"}) if images else []))
+    return sorted(f"{name} {size}\n" for name, size in images + (_walk(targets, "", suffixes) if images else []))
 
 
 def _walk(folder: Path, prefix: str, suffixes: set[str]) -> list[tuple[str, int]]:

@@ -38,7 +38,9 @@ def kind_of_head(head: str) -> tuple[str, str] | None:
 def kind_of_name(file: str) -> tuple[str, str]:
     """The family and the task that a file's name speaks of, as ultralytics reads it: `yolo11n-seg.pt`, `rtdetr-l.pt`."""
     stem = Path(file).stem.lower()
-    family = next((it for mark, it in (("rtdetr", "rtdetr"), ("-world", "world"), ("yoloe", "yoloe")) if mark in stem), "yolo")
+    family = next(
+        (it for mark, it in (("rtdetr", "rtdetr"), ("-world", "world"), ("yoloe", "yoloe")) if mark in stem), "yolo"
+    )
     found = re.search(rf"-({'|'.join(_SUFFIXES)})\b", stem)
     task = _SUFFIXES[found[1]] if found else "detect"
     return family, task if task in FAMILIES[family] else "detect"

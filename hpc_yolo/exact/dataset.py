@@ -74,11 +74,12 @@ def window_size(dataset: Any) -> int:
         ConfigError: it is of a kind whose history is not known.
     """
     if isinstance(dataset, YOLOConcatDataset):
-        return max(sum(window_size(part) for part in dataset.datasets), max(it.batch_size for it in dataset.datasets))
+        # a whole batch at least, so that a mosaic finds an image of its own part
+        return max(sum(map(window_size, dataset.datasets)), *(int(it.batch_size) for it in dataset.datasets))
     if isinstance(dataset, ClassificationDataset):
         return 1  # no mosaic: every sample is made of its own image
     if isinstance(dataset, BaseDataset):
-        return max(dataset.max_buffer_length, 1)
+        return max(int(dataset.max_buffer_length), 1)
     raise ConfigError(
         f"exact training does not know the data set {type(dataset).__name__}; please report the options that led here."
     )

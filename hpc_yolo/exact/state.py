@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from ultralytics.utils.torch_utils import unwrap_model
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from ultralytics.utils.checks import check_amp
 
+from hpc_yolo.errors import DataError
 from hpc_yolo.events import Kind
 from hpc_yolo.exact import state, upstream
 from hpc_yolo.exact.cadence import steps_in
@@ -20,10 +21,14 @@ from hpc_yolo.exact.loader import abandon, make_exact, make_ordered
 from hpc_yolo.exact.session import Session
 from hpc_yolo.exact.stop import StopTraining
 from hpc_yolo.snapshot.format import Position, Snapshot
+from hpc_yolo.tasks import check_head
 from hpc_yolo.types import Phase
 
 # What a key is for; apart from each other and from the slots of samples.
 _STEP, _VALIDATION, _FINAL = -1, -2, -3
+
+#: What upstream raises where images, labels or the YAML are not what the task needs.
+_BAD_DATA = (ValueError, KeyError, RuntimeError, FileNotFoundError, NotImplementedError)
 
 
 if TYPE_CHECKING:
@@ -39,6 +44,8 @@ class ExactMixin(_Upstream):
     request is obeyed by raising StopTraining. Accumulated gradients are part of the state, so a stop need not wait for the
     next optimizer step.
     """
+
+    family = "yolo"  # as in hpc_yolo.tasks
 
     def __init__(self, *, session: Session, overrides: dict[str, Any], cpu_threads: int, streams: int) -> None:
         self._session = session
@@ -97,6 +104,18 @@ class ExactMixin(_Upstream):
         ours = getattr(self, f"_at_{event}", None)
         if ours is not None:
             ours()
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+        if isinstance(cfg, dict):  # out of a .pt, which nobody has opened before
+            check_head(cfg["head"][-1][2], weights=self.args.model, family=self.family, task=self.args.task)
+        return super().get_model(cfg, weights, verbose)
+
+    def build_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().build_dataset(*args, **kwargs)
+        except _BAD_DATA as error:
+            why = " ".join(str(error).split())
+            raise DataError(f"the data set {self.args.data} cannot be trained on: {why}") from error
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)

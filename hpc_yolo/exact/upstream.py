@@ -1,4 +1,4 @@
-"""Owns everything that is relied on inside ultralytics: the list of it, the check at start, and the four patches.
+"""Owns everything that is relied on inside ultralytics: the list of it, the check at start, and the patches.
 
 Written against ultralytics 8.4.190. When `check` fails on a newer release, read its `engine/trainer.py` again before
 widening anything here.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -16,6 +17,10 @@ from typing import Any
 import ultralytics
 from ultralytics.data import augment, base, build, dataset
 from ultralytics.engine import trainer, validator
+from ultralytics.models.yolo.depth import calibrate
+from ultralytics.models.yolo.depth import train as depth
+from ultralytics.models.yolo.world import train as world
+from ultralytics.nn import tasks
 from ultralytics.utils import nms, torch_utils
 
 from hpc_yolo.errors import ConfigError
@@ -52,6 +57,19 @@ RELIED_ON: tuple[tuple[Any, str, int], ...] = (
     (torch_utils.select_device, "torch.set_num_threads(NUM_THREADS)", 1),
     (torch_utils.strip_optimizer, "torch.save(combined, s or f)", 1),
     (dataset.YOLODataset.cache_labels, "save_dataset_cache_file(", 1),
+    (dataset.ClassificationDataset.verify_images, "save_dataset_cache_file(", 1),
+    (dataset.ClassificationDataset.__getitem__, "self.torch_transforms(im)", 1),  # all of a sample's randomness
+    (dataset.SemanticDataset.get_image_and_label, "if index in self.buffer:", 1),
+    (dataset.SemanticDataset.get_image_and_label, "if len(self.masks) > len(self.buffer):", 1),  # never, here
+    (dataset.YOLOConcatDataset, "for dataset in self.datasets:", 1),
+    (build.build_dataloader, "shuffle=shuffle and sampler is None", 1),  # a random sampler means a shuffled loader
+    (build.InfiniteDataLoader, "_RepeatSampler(self.batch_sampler)", 1),
+    (trainer.BaseTrainer._do_train, 'if hasattr(unwrap_model(self.model).criterion, "update"):', 1),
+    (tasks.BaseModel.loss, 'if getattr(self, "criterion", None) is None:', 1),  # so it may be None after a resume
+    (depth.DepthTrainer.final_eval, "calibrate_checkpoint(", 1),
+    (calibrate.calibrate_checkpoint, "torch.save(ckpt, ckpt_path)", 1),
+    (world.WorldTrainer.generate_text_embeddings, "torch.save(txt_map, cache_path)", 1),
+    (world.WorldTrainer.generate_text_embeddings, 'cache_dir / f"text_embeddings_', 1),
 )
 
 
@@ -84,6 +102,7 @@ def patch(check_amp: Callable[[Any], bool], cpu_threads: int) -> None:
     if not hasattr(trainer.strip_optimizer, "__wrapped__"):
         trainer.strip_optimizer = _atomic_strip(trainer.strip_optimizer)
         dataset.save_dataset_cache_file = _atomic_cache(dataset.save_dataset_cache_file)
+        calibrate.calibrate_checkpoint = _repeatable_calibration(calibrate.calibrate_checkpoint)
         # validation must not depend on how quick this machine is: no time limit
         nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=float("inf"))
 
@@ -109,6 +128,25 @@ def _atomic_strip(strip: Callable[..., dict[str, Any]]) -> Callable[..., dict[st
         return stripped
 
     return atomic
+
+
+def uncalibrated(file: Path) -> Path:
+    """Where a depth model's weights are kept as they were before their calibration."""
+    return file.with_name(f".{file.name}.uncalibrated")
+
+
+def _repeatable_calibration(fit: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(fit)
+    def repeatable(ckpt_path: str | Path, *args: Any, **kwargs: Any) -> Any:
+        """Replaces the file whole, and keeps what it was: a final evaluation that is begun again needs it."""
+        final = Path(ckpt_path)
+        with atomic_file(uncalibrated(final)) as kept:
+            shutil.copyfile(final, kept)
+        with atomic_file(final) as temporary:
+            shutil.copyfile(final, temporary)
+            return fit(temporary, *args, **kwargs)
+
+    return repeatable
 
 
 def _atomic_cache(save: Callable[..., None]) -> Callable[..., None]:

@@ -22,6 +22,7 @@ from hpc_yolo.config import Exact
 from hpc_yolo.errors import ConfigError, HpcYoloError, InexactError, StorageError
 from hpc_yolo.events import Kind, Ledger
 from hpc_yolo.exact import environment
+from hpc_yolo.exact.limits import inexact_options
 from hpc_yolo.exact.stop import StopRequest, StopTraining
 from hpc_yolo.frozen import FrozenRun, Launch, load_launch, load_run
 from hpc_yolo.heartbeat import Heart
@@ -179,11 +180,11 @@ def _session(task: _Task, store: SnapshotStore, snapshot: Snapshot | None, capab
 
 
 def _fit(task: _Task, session: Session) -> dict[str, float]:
-    from hpc_yolo.exact.trainers import TRAINERS
+    from hpc_yolo.exact.trainers import TRAINERS, check_packages
 
     session.start_pulse()
     frozen = task.frozen
-    task.attempt.data_yaml.write_text(yaml.safe_dump(frozen.data, sort_keys=False), encoding="utf-8")
+    check_packages(frozen.family)
     launch = {k: v for k, v in task.launch.train.items() if v is not None}
     trainer = TRAINERS[frozen.family, frozen.task](
         session=session,
@@ -194,7 +195,7 @@ def _fit(task: _Task, session: Session) -> dict[str, float]:
             "task": frozen.task,
             "mode": "train",
             "model": frozen.weights,
-            "data": str(task.attempt.data_yaml.resolve()),
+            "data": _data(task),
             "project": str(task.run.path.resolve().parent),
             "name": task.run.path.resolve().name,
             "exist_ok": True,
@@ -204,6 +205,15 @@ def _fit(task: _Task, session: Session) -> dict[str, float]:
     )
     trainer.train()
     return {name: float(value) for name, value in trainer.metrics.items()}
+
+
+def _data(task: _Task) -> str:
+    """What ultralytics is given as `data`: a YAML with the frozen content; of a classification set, the folder."""
+    frozen = task.frozen
+    if frozen.task == "classify":
+        return str(frozen.data["path"])
+    task.attempt.data_yaml.write_text(yaml.safe_dump(frozen.data, sort_keys=False), encoding="utf-8")
+    return str(task.attempt.data_yaml.resolve())
 
 
 def _workers(task: _Task, session: Session) -> int:
@@ -220,7 +230,7 @@ def _check_exactness(task: _Task, session: Session) -> None:
     Raises:
         InexactError: under `exact=strict`.
     """
-    found = _inexact_options(task.frozen, session.environment)
+    found = inexact_options(task.frozen, session.environment["device"])
     if has_changed_data(task.frozen):
         found.append("the data set has changed since the run was frozen")
     step = 0
@@ -237,15 +247,6 @@ def _check_exactness(task: _Task, session: Session) -> None:
             "Run it where the difference is gone, or submit it again with exact=warn."
         )
     print(f"hpc-yolo: not exact from step {step} on: {text}", file=sys.stderr, flush=True)
-
-
-def _inexact_options(frozen: FrozenRun, now: dict[str, Any]) -> list[str]:
-    found = []
-    if frozen.train.get("time"):
-        found.append("train.time is a wall-clock budget, which decides the number of epochs")
-    if now["device"] == "cuda" and not frozen.train.get("deterministic", True):
-        found.append("train.deterministic=false lets the GPU choose its kernels")
-    return found
 
 
 def _device(launch: Launch) -> str:

@@ -14,7 +14,7 @@ from hpc_yolo.errors import BusyError, StorageError
 from hpc_yolo.frozen import FrozenRun, Launch, launch_text, load_run, run_text, write_launch
 from hpc_yolo.rundir import RunDir, fsync_dir, write_text_atomic
 from hpc_yolo.submit.identity import run_id
-from hpc_yolo.submit.resolve import resolve_data, resolve_weights
+from hpc_yolo.submit.resolve import resolve_data, resolve_model, resolve_train_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +34,31 @@ def plan(config: Config) -> Plan:
         DataError: the weights or the data set are not there.
     """
     train = train_args.checked(config.train)
-    weights, weights_digest = resolve_weights(config.model.weights, may_download=not config.dry_run)
-    data = resolve_data(config.data, is_dry_run=config.dry_run)
+    model = resolve_model(config.model, may_download=not config.dry_run)
+    data = resolve_data(config.data, model.task, is_dry_run=config.dry_run)
     decides = {k: v for k, v in train.items() if k not in train_args.LAUNCH}
+    files, digests = resolve_train_files(decides, may_download=not config.dry_run)
     frozen = FrozenRun(
         id=run_id(
-            task=config.model.task,
-            weights_digest=weights_digest,
+            task=model.task,
+            family=model.family,
+            weights_digest=model.digest,
             data_digest=data.digest,
-            train=decides,
+            train={**decides, **digests},
             train_defaults=train_args.defaults(),
             cpu_threads=config.cluster.cpu_threads,
             streams=config.data.streams,
         ),
         name=config.name,
-        task=config.model.task,
-        weights=weights,
-        weights_digest=weights_digest,
+        task=model.task,
+        family=model.family,
+        weights=model.weights,
+        weights_digest=model.digest,
         data_yaml=data.yaml,
         data_digest=data.digest,
         data=data.content,
-        train=decides,
+        train={**decides, **files},
+        train_digests=digests,
         cpu_threads=config.cluster.cpu_threads,
         streams=config.data.streams,
     )

@@ -15,6 +15,7 @@ _LENGTH = 10
 def run_id(
     *,
     task: str,
+    family: str = "yolo",
     weights_digest: str,
     data_digest: str,
     train: dict[str, Any],
@@ -34,6 +35,7 @@ def run_id(
     }
     for name, value, default in (
         ("task", task, "detect"),
+        ("family", family, "yolo"),
         ("cpu_threads", cpu_threads, ClusterConfig().cpu_threads),
         ("streams", streams, DataConfig.__dataclass_fields__["streams"].default),
     ):

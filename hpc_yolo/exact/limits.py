@@ -1,0 +1,23 @@
+"""Owns the options under which a run cannot be exact, and why. Pure; the worker says them before the first step."""
+
+from __future__ import annotations
+
+from hpc_yolo.frozen import FrozenRun
+
+
+def inexact_options(frozen: FrozenRun, device: str) -> list[str]:
+    """The reasons, in words; none for a run that ends with the bits of an undisturbed one. `device` is cpu or cuda."""
+    train = frozen.train
+    reasons = {
+        "train.time is a wall-clock budget, which decides the number of epochs": bool(train.get("time")),
+        "train.deterministic=false lets the GPU choose its kernels": (
+            device == "cuda" and not train.get("deterministic", True)
+        ),
+        "RT-DETR's grid_sample has no deterministic backward pass on a GPU": (
+            device == "cuda" and frozen.family == "rtdetr"
+        ),
+        "train.compile lets the compiler choose a GPU's kernels by their time": device == "cuda"
+        and bool(train.get("compile")),
+        "train.quantize=8 trains with fake quantization, whose state is not in a snapshot": train.get("quantize") == 8,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
