@@ -16,7 +16,18 @@ from hpc_yolo.types import ExitCode
     ("make", "answer"),
     [
         (lambda: ModelConfig(weights="yolo11n"), "model.weights=yolo11n is neither a .pt nor a .yaml"),
-        (lambda: ModelConfig(weights="a.pt", task="pose"), "model.task=pose"),
+        (
+            lambda: ModelConfig(weights="a.pt", task="poes"),
+            "model.task=poes: there is no such task. There are detect, segm",
+        ),
+        (
+            lambda: ModelConfig(weights="a.pt", family="yolox"),
+            "model.family=yolox: there is no such family. There are yolo",
+        ),
+        (
+            lambda: ModelConfig(weights="a.pt", family="rtdetr", task="pose"),
+            "model.family=rtdetr is not trained for pose",
+        ),
         (DataConfig, "data.yaml is missing"),
         (lambda: DataConfig(yaml="a.yaml", streams=0), "data.streams=0 is too small. Set 1 or more."),
         (lambda: ClusterConfig(cpu_threads=0), "cluster.cpu_threads=0 is too small"),

@@ -55,7 +55,20 @@ def test_a_launch_reads_back_as_it_was(run: RunDir) -> None:
 def test_the_hash_knows_what_decides_the_weights_and_no_places() -> None:
     assert replace(FROZEN, name="x", weights="/elsewhere.pt", data_yaml="/e.yaml", data={}).hash == FROZEN.hash
     assert replace(FROZEN, cpu_threads=1).hash != FROZEN.hash
+    assert replace(FROZEN, family="rtdetr").hash != FROZEN.hash
     assert replace(FROZEN, train={**FROZEN.train, "lr0": 2e-05}).hash != FROZEN.hash
+
+
+def test_the_hash_is_that_of_releases_which_knew_no_families() -> None:
+    assert FROZEN.hash == "439cb60f5310f7928756c9d4f3de339784105edf2cf2ff41eb8dd1c08aff0563"
+
+
+def test_a_file_that_an_argument_names_counts_by_its_content() -> None:
+    taught = replace(FROZEN, train={**FROZEN.train, "distill_model": "/w/big.pt"}, train_digests={"distill_model": "3"})
+    moved = replace(taught, train={**taught.train, "distill_model": "/elsewhere/big.pt"})
+
+    assert moved.hash == taught.hash
+    assert replace(taught, train_digests={"distill_model": "4"}).hash != taught.hash
 
 
 @pytest.mark.parametrize(

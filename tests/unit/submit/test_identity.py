@@ -39,6 +39,8 @@ def test_an_option_of_a_later_release_at_its_default_changes_nothing() -> None:
         {"train": {"lr0": 0.02, "epochs": 5}},
         {"cpu_threads": 4},
         {"streams": 2},
+        {"task": "segment"},
+        {"family": "rtdetr"},
     ],
 )
 def test_what_decides_the_weights_decides_the_id(change: dict[str, Any]) -> None:
