@@ -30,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "plots": {"plots": True},
     "frozen-layers": {"freeze": [0, 1]},
     "dropout-and-perspective": {"perspective": 0.0005, "shear": 5.0, "flipud": 0.5, "bgr": 0.5},
+    "compiled": {"compile": True},
     "yolo11n": {"model": "yolo11n.yaml"},
     "yolo26n": {"model": "yolo26n.yaml", "optimizer": "SGD"},
     "yolov8n": {"model": "yolov8n.yaml"},
