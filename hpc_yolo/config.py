@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from hpc_yolo import tasks
 from hpc_yolo.errors import ConfigError
+
+#: A rule for a series of epochs: what it is, and its first epoch.
+SERIES = re.compile(r"^(every|doubling):([1-9]\d*)$")
 
 #: OmegaConf's mark of a value that a config must give; checks run only once everything is there.
 MISSING: Any = "???"
@@ -165,14 +169,46 @@ OWNED_SBATCH_OPTIONS = {
 
 @dataclass(kw_only=True, slots=True)
 class SnapshotConfig:
-    every_s: float = 300.0
-    """Seconds between snapshots inside an epoch; one more at each epoch's end and at each stop."""
+    every_s: Any = "auto"
+    """Seconds between snapshots inside an epoch, or auto: as the measured costs advise. One more at each epoch's end and
+    at each stop."""
+    every_steps: int | None = None
+    """Optimizer steps between them, in place of seconds."""
+    interruption_h: float = 4.0
+    """How many hours of training the cluster grants between two interruptions, for `auto`; the run's own history counts too."""
     keep: int = 3
     """How many are kept. Two at least: the newest may turn out to be damaged."""
+    keep_best: bool = True
+    """Keep the snapshot of the best epoch, too."""
+    series: str | None = None
+    """Epochs whose snapshots stay for ever: every:10 (10, 20, 30 ...) or doubling:10 (10, 20, 40, 80 ...)."""
+    fallback_dir: str | None = None
+    """A folder on the node that a stop saves to while the run's own storage fails."""
 
     def __post_init__(self) -> None:
-        _at_least("snapshot.every_s", self.every_s, 1)
+        self._check_interval()
         _at_least("snapshot.keep", self.keep, 2)
+        if self.interruption_h <= 0:
+            raise ConfigError(f"snapshot.interruption_h={self.interruption_h:g} must be more than 0 hours.")
+        if self.series is not None and not SERIES.match(self.series):
+            raise ConfigError(
+                f"snapshot.series={self.series} is no rule. Write every:10 (epochs 10, 20, 30 ...), doubling:10 "
+                "(10, 20, 40, 80 ...), or null for none."
+            )
+
+    def _check_interval(self) -> None:
+        if self.every_steps is not None:
+            _at_least("snapshot.every_steps", self.every_steps, 1)
+            if self.every_s != "auto":
+                raise ConfigError(
+                    "snapshot.every_s and snapshot.every_steps exclude each other. Leave one of them out."
+                )
+        if self.every_s == "auto":
+            return
+        if isinstance(self.every_s, bool) or not isinstance(self.every_s, int | float):
+            raise ConfigError(f"snapshot.every_s={self.every_s} must be a number of seconds, or auto.")
+        self.every_s = float(self.every_s)
+        _at_least("snapshot.every_s", self.every_s, 1)
 
 
 @dataclass(kw_only=True, slots=True)

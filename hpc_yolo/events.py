@@ -23,8 +23,12 @@ class Kind(str, Enum):
     RESUMED = "resumed"  # step, epoch, batch, phase, snapshot (file name, or null for a start from nothing)
     INEXACT = "inexact"  # from_step, differences: list of "what: before -> now"
     EPOCH_ENDED = "epoch_ended"  # epoch (0-based), step, metrics: {name: value}, fitness
-    SNAPSHOT_COMMITTED = "snapshot_committed"  # file, step, bytes, seconds, cause (epoch | interval | stop)
+    SNAPSHOT_COMMITTED = "snapshot_committed"  # file, step, bytes, seconds, stall_s, cause (epoch|interval|stop|done)
     SNAPSHOT_QUARANTINED = "snapshot_quarantined"  # file, why
+    SNAPSHOTS_GONE = "snapshots_gone"  # step: what earlier attempts had saved up to there is not to be found
+    INTERVAL_CHOSEN = "interval_chosen"  # seconds, why: what snapshot.every_s=auto comes to
+    STORAGE_FAILED = "storage_failed"  # error, since: training goes on, and it is tried again
+    STORAGE_RECOVERED = "storage_recovered"
     STOP_REQUESTED = "stop_requested"  # signal, by (supervisor | worker)
     STOP_EXPLAINED = "stop_explained"  # reason (a StopReason), grace_s (left then, or null), said (in words)
     STOPPED = "stopped"  # step: the worker has saved its state and leaves

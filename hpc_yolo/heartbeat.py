@@ -38,6 +38,8 @@ class Beat:
     loss: float | None = None
     metric: float | None = None
     eta_s: float | None = None
+    trouble: str | None = None  # what the storage answers, while it takes nothing
+    trouble_since: float | None = None
 
 
 class Heart:

@@ -5,6 +5,7 @@ Left out on purpose: random generators and the loader's position (functions of t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -17,8 +18,8 @@ SETTLED_ARGS = ("batch", "optimizer", "lr0", "warmup_bias_lr")
 _ATTRIBUTES = ("best_fitness", "fitness", "metrics", "nan_recovery_attempts")
 
 
-def capture_tensors(trainer: Any) -> dict[str, Tensor]:
-    """Copy every tensor of the state to the CPU; nothing in the result shares memory with the trainer.
+def state_tensors(trainer: Any) -> dict[str, Tensor]:
+    """Every tensor of the state, as it lives in the trainer; nothing is copied.
 
     Names: `model/<key>`, `ema/<key>`, `optimizer/<parameter index>/<key>`, `grad/<parameter>` (only while gradients are
     being accumulated), `loss/<...>`.
@@ -28,7 +29,7 @@ def capture_tensors(trainer: Any) -> dict[str, Tensor]:
         found[f"model/{key}"] = value
     for key, value in trainer.ema.ema.state_dict().items():
         found[f"ema/{key}"] = value
-    for index, entries in trainer.optimizer.state_dict()["state"].items():
+    for index, entries in _optimizer_entries(trainer.optimizer):
         for key, value in entries.items():
             if isinstance(value, Tensor):
                 found[f"optimizer/{index}/{key}"] = value
@@ -40,17 +41,16 @@ def capture_tensors(trainer: Any) -> dict[str, Tensor]:
         found.update({f"loss/items/{k}": v for k, v in trainer.loss_items.items()})
     if trainer.tloss is not None:
         found.update({f"loss/mean/{k}": v for k, v in trainer.tloss.items()})
-    return {name: _own(value) for name, value in found.items()}
+    return found
 
 
 def capture_plain(trainer: Any) -> dict[str, Any]:
     """Everything of the state that is no tensor, as JSON-ready values."""
-    optimizer = trainer.optimizer.state_dict()
     scalars = {
         str(index): {k: v for k, v in entries.items() if not isinstance(v, Tensor)}
-        for index, entries in optimizer["state"].items()
+        for index, entries in _optimizer_entries(trainer.optimizer)
     }
-    groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer["param_groups"]]
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in trainer.optimizer.param_groups]
     return {
         **{name: _plain(getattr(trainer, name)) for name in _ATTRIBUTES},
         "ema_updates": trainer.ema.updates,
@@ -62,7 +62,7 @@ def capture_plain(trainer: Any) -> dict[str, Any]:
         "loss_names": list(trainer.loss_names),
         "amp": bool(trainer.amp),
         "args": {name: _plain(getattr(trainer.args, name)) for name in SETTLED_ARGS},
-        "results_csv": trainer.csv.read_text(encoding="utf-8") if trainer.csv.exists() else None,
+        "results_csv": trainer.rows or None,
     }
 
 
@@ -86,10 +86,7 @@ def restore(trainer: Any, tensors: dict[str, Tensor], plain: dict[str, Any]) -> 
     if "loss/loss" in tensors:
         trainer.loss = tensors["loss/loss"].to(trainer.device)
         trainer.loss_items = _losses(trainer, tensors, "loss/items/")
-    if plain["results_csv"] is None:
-        trainer.csv.unlink(missing_ok=True)
-    else:
-        trainer.csv.write_text(plain["results_csv"], encoding="utf-8")
+    trainer.rows = plain["results_csv"] or ""
 
 
 def restore_gradients(trainer: Any, tensors: dict[str, Tensor]) -> None:
@@ -125,6 +122,12 @@ def _restore_optimizer(optimizer: Any, tensors: dict[str, Tensor], plain: dict[s
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
+def _optimizer_entries(optimizer: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each parameter's state by its number, as in `state_dict()`, which packs everything anew at each call."""
+    parameters = (it for group in optimizer.param_groups for it in group["params"])
+    return ((index, optimizer.state[it]) for index, it in enumerate(parameters) if it in optimizer.state)
+
+
 def _criterion_counters(criterion: Any) -> dict[str, float] | None:
     """The own counters of a loss function that has an `update` (YOLO26 shifts its weights by them); None for others.
 
@@ -143,10 +146,6 @@ def _losses(trainer: Any, tensors: dict[str, Tensor], prefix: str) -> dict[str, 
     """Losses by name, in the order of their columns in results.csv; a snapshot holds tensors in the order of the alphabet."""
     found = _group(tensors, prefix)
     return {name: found[name].to(trainer.device) for name in trainer.loss_names if name in found}
-
-
-def _own(value: Tensor) -> Tensor:
-    return value.detach().to("cpu", copy=True).contiguous()
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,12 @@ and the rest is captured and restored (state.py). Upstream's lines that this lea
 
 from __future__ import annotations
 
+import math
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +31,7 @@ from hpc_yolo.types import Phase
 
 # What a key is for; apart from each other and from the slots of samples.
 _STEP, _VALIDATION, _FINAL = -1, -2, -3
+_FORK_S = 10.0
 
 #: What upstream raises where images, labels or the YAML are not what the task needs.
 _BAD_DATA = (ValueError, KeyError, RuntimeError, FileNotFoundError, NotImplementedError)
@@ -59,13 +65,14 @@ class ExactMixin(_Upstream):
         self._loader_epoch = 0  # where a running loader goes on by itself
         self._is_final = False
         self._seconds_before = 0.0
+        self.rows = ""  # results.csv, whose truth is here: the file follows
         workers = overrides.get("workers")
         upstream.patch(self._decide_amp, cpu_threads)
         super().__init__(overrides=overrides)
         if workers is not None:
             self.args.workers = workers  # upstream sets 0 on the CPU
         torch.set_num_threads(cpu_threads)  # upstream sets it on the CPU only; 1 and 2 threads give different bits
-        self.wdir: Any = upstream.AtomicPath(self.save_dir) / "weights"
+        self.wdir: Any = upstream.published(self.save_dir, session.publish) / "weights"
         self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
         self.add_callback("on_val_batch_end", self._after_validation_batch)
         if self._resumed is not None:
@@ -151,6 +158,8 @@ class ExactMixin(_Upstream):
         self._seconds_before = self._resumed.plain["seconds"]
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
+        if not _is_finite(self.loss) or not _is_finite(self.fitness):
+            self._session.settle()  # it reads last.pt
         is_redone = bool(super()._handle_nan_recovery(epoch))
         if is_redone:
             self._last_opt_step = -1
@@ -160,17 +169,43 @@ class ExactMixin(_Upstream):
         seed_all(key(self.args.seed, self.epoch, 0, _VALIDATION, self.nan_recovery_attempts), self.device)
         return super().validate()
 
-    def save_metrics(self, metrics: Any) -> None:
-        self._session.check_fence_now()
-        super().save_metrics(metrics)
+    @property
+    def csv(self) -> Any:
+        return self._csv
 
-    def save_model(self) -> bool:
-        self._session.check_fence_now()
-        return bool(super().save_model())
+    @csv.setter
+    def csv(self, path: Path) -> None:
+        self._csv = upstream.ResultsPath(path)
+
+    def save_metrics(self, metrics: Any) -> None:
+        with self._rows_at_hand():
+            super().save_metrics(metrics)
+        self._session.publish(Path(self.csv), self.rows.encode())
+
+    def read_results_csv(self) -> Any:
+        with self._rows_at_hand():
+            return super().read_results_csv()
+
+    @contextmanager
+    def _rows_at_hand(self) -> Iterator[None]:
+        """Give upstream a results.csv of this machine's own: the run's storage may be slow, full or away."""
+        public = self.csv
+        with tempfile.TemporaryDirectory(prefix="hpc-yolo-") as scratch:
+            local = Path(scratch) / "results.csv"
+            if self.rows:
+                local.write_text(self.rows, encoding="utf-8")
+            self.csv = local
+            try:
+                yield
+                self.rows = local.read_text(encoding="utf-8") if local.exists() else ""
+            finally:
+                self.csv = public
 
     def final_eval(self) -> None:
         self._is_final = True
         self._note(Phase.FINAL)
+        self._session.settle()  # it reads last.pt and best.pt
+        self._session.check_fence_now()
         seed_all(key(self.args.seed, self.epoch, 0, _FINAL), self.device)
         super().final_eval()
 
@@ -188,7 +223,8 @@ class ExactMixin(_Upstream):
 
     def _at_on_train_epoch_start(self) -> None:
         """Put the loader where this epoch begins: at batch 0, or in its middle in the first epoch after a resume."""
-        self._session.drain()  # no writer may be at work while workers are forked
+        if self._will_fork():
+            self._session.settle(within_s=_FORK_S)  # best without a writer at work
         self.start_epoch = 0  # upstream treats its first epoch differently; a resumed one is not the first
         resumed = self._resumed
         self._batch = resumed.position.batch if resumed else 0
@@ -218,7 +254,7 @@ class ExactMixin(_Upstream):
         self._session.check_fence()
         if self._session.stop.is_set:
             self._leave(save=True)
-        if is_last or self._session.interval.is_due():
+        if is_last or self._session.interval.is_due(self._step):
             self._save("epoch" if is_last else "interval")
 
     def _at_on_train_epoch_end(self) -> None:
@@ -239,14 +275,14 @@ class ExactMixin(_Upstream):
             return
         metrics = {k: float(v) for k, v in (self.metrics or {}).items()}
         fitness = None if self.fitness is None else float(self.fitness)
-        self._session.ledger.append(
-            Kind.EPOCH_ENDED, epoch=self.epoch, step=self._step, metrics=metrics, fitness=fitness
-        )
+        if self._session.keeps_best and fitness is not None and self.best_fitness == self.fitness:
+            self._session.note_best(self._step)
+        self._session.tell(Kind.EPOCH_ENDED, epoch=self.epoch, step=self._step, metrics=metrics, fitness=fitness)
         self._note(Phase.VALIDATE, metric=fitness)
 
     def _at_on_train_end(self) -> None:
         self._save("done", Phase.DONE)
-        self._session.drain()
+        self._session.settle()
         self._note(Phase.DONE)
 
     # --- saving and leaving ------------------------------------------------------------------------------------------
@@ -260,7 +296,7 @@ class ExactMixin(_Upstream):
     def _leave(self, *, save: bool) -> None:
         if save:
             self._save("stop")
-        self._session.drain()
+        self._session.settle()
         raise StopTraining
 
     def _save(self, cause: str, phase: Phase | None = None) -> None:
@@ -270,13 +306,12 @@ class ExactMixin(_Upstream):
             "seconds": round(time.time() - self.train_time_start, 3),
             "environment": self._session.environment,
         }
-        snapshot = Snapshot(
-            position=self._position(phase),
-            config_hash=self._session.config_hash,
-            tensors=state.capture_tensors(self),
-            plain=plain,
-        )
-        self._session.save(snapshot, cause)
+        self._session.save(self._position(phase), state.state_tensors(self), plain, cause)
+
+    def _will_fork(self) -> bool:
+        """Whether this epoch starts dataloader workers: the first one, one that is redone, and where mosaic is closed."""
+        is_closing = self.epoch == self.epochs - self.args.close_mosaic
+        return self.train_loader.iterator is None or self._loader_epoch != self.epoch or is_closing
 
     def _position(self, phase: Phase | None = None) -> Position:
         if phase is None:
@@ -288,3 +323,7 @@ class ExactMixin(_Upstream):
         if self.device.type == "cpu" and self.tloss is not None:  # on a GPU reading it would wait for the device
             loss = round(float(sum(v.sum() for v in self.tloss.values())), 5)
         self._session.note_position(self._position(phase), loss=loss, metric=metric)
+
+
+def _is_finite(value: Any) -> bool:
+    return value is None or math.isfinite(float(value.detach() if hasattr(value, "detach") else value))

@@ -43,6 +43,9 @@ RELIED_ON: tuple[tuple[Any, str, int], ...] = (
     (trainer.BaseTrainer._setup_train, "self.resume_training(ckpt)", 1),  # where the state is put back
     (trainer.BaseTrainer._setup_train, "self.scheduler.last_epoch = self.start_epoch - 1", 1),
     (trainer.BaseTrainer._setup_train, "check_amp(self.model)", 1),
+    (trainer.BaseTrainer.save_metrics, 'open(self.csv, "a"', 1),
+    (trainer.BaseTrainer.read_results_csv, "self.csv.read_bytes()", 1),
+    (trainer.BaseTrainer.__init__, "self.csv.unlink()", 1),
     (trainer.BaseTrainer.save_model, "self.last.write_bytes(serialized_ckpt)", 1),
     (trainer.BaseTrainer.save_model, "self.best.write_bytes(serialized_ckpt)", 1),
     (trainer.BaseTrainer.final_eval, "strip_optimizer(self.last)", 1),
@@ -107,12 +110,25 @@ def patch(check_amp: Callable[[Any], bool], cpu_threads: int) -> None:
         nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=float("inf"))
 
 
-class AtomicPath(type(Path())):  # type: ignore[misc]  # the platform's concrete class
-    """A path whose `write_bytes` replaces the file in one step: what is there is always whole."""
+_ConcretePath: Any = type(Path())  # the platform's own class
 
-    def write_bytes(self, data: Any) -> int:
-        with atomic_file(Path(self)) as temporary:
-            return temporary.write_bytes(data)
+
+def published(path: Path, publish: Callable[[Path, bytes], None]) -> Any:
+    """`path`, such that a file written below it with `write_bytes` is handed to `publish`; the loop goes on meanwhile."""
+
+    class PublishedPath(_ConcretePath):
+        def write_bytes(self, data: Any) -> int:
+            publish(Path(self), bytes(data))
+            return len(data)
+
+    return PublishedPath(path)
+
+
+class ResultsPath(_ConcretePath):
+    """results.csv. Upstream removes what an earlier training left; a run that goes on keeps its rows."""
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        pass
 
 
 def _atomic_strip(strip: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

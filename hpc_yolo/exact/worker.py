@@ -11,7 +11,9 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ import yaml
 from hpc_yolo.attempts import claim
 from hpc_yolo.config import Exact
 from hpc_yolo.errors import ConfigError, HpcYoloError, InexactError, StorageError
-from hpc_yolo.events import Kind, Ledger
+from hpc_yolo.events import Event, Kind, Ledger, read_events
 from hpc_yolo.exact import environment
 from hpc_yolo.exact.limits import inexact_options
 from hpc_yolo.exact.stop import StopRequest, StopTraining
@@ -34,6 +36,7 @@ from hpc_yolo.types import SUPERVISOR_VARIABLE, ExitCode, Phase
 if TYPE_CHECKING:
     from hpc_yolo.exact.session import Session
     from hpc_yolo.snapshot.format import Snapshot
+    from hpc_yolo.snapshot.schedule import Interval
     from hpc_yolo.snapshot.store import SnapshotStore
 
 _STORAGE_ERRNOS = frozenset(
@@ -136,31 +139,91 @@ def _train(task: _Task) -> dict[str, float]:
 
     upstream.check()
     _check_device(task)
-    store = SnapshotStore(task.run.snapshots_dir, keep=task.launch.snapshot.keep)
+    store = SnapshotStore(task.run.snapshots_dir, keep=task.launch.snapshot.keep, config_hash=task.frozen.hash)
+    fallback = _fallback(task)
     store.remove_staged()
-    found = store.newest(on_quarantine=lambda path, why: _tell_quarantine(task, path, why))
+    found = _newest(task, store, fallback)
+    if found is None and (finished := _finished(task)) is not None:
+        return finished
     snapshot = found[1] if found else None
     task.ledger.append(Kind.RESUMED, **_where(found))
-    if snapshot is not None and snapshot.config_hash != task.frozen.hash:
-        assert found is not None
-        raise ConfigError(
-            f"{found[0]} was saved by another configuration than {task.run.run_yaml}. "
-            "Move the snapshots that do not belong here away, or use the run directory that they came from."
-        )
+    if snapshot is None:
+        _tell_of_lost_snapshots(task)
     if snapshot is not None and snapshot.position.phase is Phase.DONE:
         task.heart.record.step = snapshot.position.step
         return dict(snapshot.plain["metrics"])
-    session = _session(task, store, snapshot, capability)
+    session = _session(task, store, fallback, snapshot, capability)
     _check_exactness(task, session)
     _leave_if_asked(task)
     return _fit(task, session)
 
 
-def _session(task: _Task, store: SnapshotStore, snapshot: Snapshot | None, capability: str) -> Session:
+def _newest(task: _Task, *stores: SnapshotStore | None) -> tuple[Path, Snapshot] | None:
+    """The newest snapshot that verifies, in the run's folder or in what a stop saved to this node."""
+    told = partial(_tell_quarantine, task)
+    found = [it for store in stores if store is not None and (it := store.newest(on_quarantine=told)) is not None]
+    return max(found, key=lambda it: it[1].position.step, default=None)
+
+
+def _fallback(task: _Task) -> SnapshotStore | None:
+    """Where a stop saves to while the run's own storage fails.
+
+    Raises:
+        ConfigError: the folder is not there on this node.
+    """
+    from hpc_yolo.snapshot.store import SnapshotStore
+
+    folder = task.launch.snapshot.fallback_dir
+    if folder is None:
+        return None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"snapshot.fallback_dir={folder} is no folder on {node_name()} that can be written to. Name one that every node "
+            "has, such as /tmp, or null for none."
+        )
+    return SnapshotStore(Path(folder) / f"hpc-yolo-{task.frozen.id}", keep=2, config_hash=task.frozen.hash)
+
+
+def _earlier_events(task: _Task) -> list[Event]:
+    earlier = (it for it in task.run.attempts() if it.number < task.attempt.number)
+    return [event for attempt in earlier for event in read_events(attempt.events)]
+
+
+def _finished(task: _Task) -> dict[str, float] | None:
+    """The metrics of a run that was completed, and whose snapshots have been removed since."""
+    done = [event for event in _earlier_events(task) if event.kind is Kind.FINISHED]
+    if not done:
+        return None
+    task.heart.record.step = int(done[-1].fields.get("step") or 0)
+    return dict(done[-1].fields.get("metrics") or {})
+
+
+def _tell_of_lost_snapshots(task: _Task) -> None:
+    """A purged scratch: what earlier attempts saved is gone. Said at once; the bits are the same from step 0.
+
+    Raises:
+        InexactError: under `exact=strict`, where a person shall decide.
+    """
+    steps = [int(it.fields["step"]) for it in _earlier_events(task) if it.kind is Kind.SNAPSHOT_COMMITTED]
+    if not steps:
+        return
+    task.ledger.append(Kind.SNAPSHOTS_GONE, step=max(steps))
+    text = f"{max(steps)} steps were saved in {task.run.snapshots_dir}, but no snapshot there can be used any more"
+    if task.launch.exact is Exact.STRICT:
+        raise InexactError(
+            f"exact=strict: {text}. Put them back, or submit it again with exact=warn: it starts from step 0, and ends with "
+            "the same bits."
+        )
+    print(f"hpc-yolo: {text}; starting again from step 0", file=sys.stderr, flush=True)
+
+
+def _session(
+    task: _Task, store: SnapshotStore, fallback: SnapshotStore | None, snapshot: Snapshot | None, capability: str
+) -> Session:
     from ultralytics.utils.torch_utils import select_device
 
     from hpc_yolo.exact.session import Session
-    from hpc_yolo.snapshot.schedule import Interval
+    from hpc_yolo.snapshot.retention import Series
 
     device = select_device(_device(task.launch), verbose=False)
     now = environment.record(device, task.frozen.cpu_threads, capability)
@@ -173,10 +236,40 @@ def _session(task: _Task, store: SnapshotStore, snapshot: Snapshot | None, capab
         ledger=task.ledger,
         heart=task.heart,
         store=store,
-        interval=Interval(task.launch.snapshot.every_s),
+        interval=_interval(task),
         environment=now,
         resumed=snapshot,
+        fallback=fallback,
+        series=None if task.launch.snapshot.series is None else Series.parse(task.launch.snapshot.series),
+        keeps_best=task.launch.snapshot.keep_best,
+        stop_patience_s=task.launch.retry.grace_s / 2,
     )
+
+
+def _interval(task: _Task) -> Interval:
+    from hpc_yolo.snapshot.schedule import Advice, Advised, EverySeconds, EverySteps, Past
+
+    asked = task.launch.snapshot
+    if asked.every_steps is not None:
+        return EverySteps(asked.every_steps)
+    if asked.every_s != "auto":
+        return EverySeconds(asked.every_s)
+
+    def tell(advice: Advice) -> None:
+        with suppress(OSError):
+            task.ledger.append(Kind.INTERVAL_CHOSEN, seconds=advice.seconds, why=advice.why)
+
+    return Advised(asked.interruption_h, Past(*_lived(task)), tell)
+
+
+def _lived(task: _Task) -> tuple[float, int]:
+    """Hours of training so far, and how many interruptions ended them."""
+    seconds, count = 0.0, 0
+    for attempt in task.run.attempts():
+        if attempt.number < task.attempt.number and (events := list(read_events(attempt.events))):
+            seconds += events[-1].time - events[0].time
+            count += 1
+    return seconds / 3600, count
 
 
 def _fit(task: _Task, session: Session) -> dict[str, float]:

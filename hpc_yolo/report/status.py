@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -96,7 +97,16 @@ def status_of(history: RunHistory) -> RunStatus:
         starts_at=history.job.entry.starts_at if history.job and history.job.entry else None,
         exit_code=verdict.exit_code,
         reason="; ".join(
-            filter(None, [history.trouble, verdict.reason, _slow_save(history.attempts), _inexact(history.attempts)])
+            filter(
+                None,
+                [
+                    history.trouble,
+                    verdict.reason,
+                    _storage_trouble(newest),
+                    _slow_save(history.attempts),
+                    _inexact(history.attempts),
+                ],
+            )
         )
         or None,
     )
@@ -181,6 +191,14 @@ def _verdict(history: RunHistory) -> Verdict:
 
 def _is_busy(history: RunHistory) -> bool:
     return bool(history.attempts) and history.attempts[-1].is_alive
+
+
+def _storage_trouble(newest: AttemptHistory | None) -> str | None:
+    """Told by the heartbeat, which is rewritten in place: a full disk takes no event."""
+    if newest is None or not newest.is_alive or newest.beat is None or newest.beat.trouble is None:
+        return None
+    since = time.strftime("%a %H:%M:%S", time.localtime(newest.beat.trouble_since))
+    return f"nothing could be saved since {since}: {newest.beat.trouble}"
 
 
 def _slow_save(attempts: Sequence[AttemptHistory]) -> str | None:

@@ -6,22 +6,30 @@ Nothing is pickled: tensors are raw bytes, everything else is JSON, so reading a
 from __future__ import annotations
 
 import json
+import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from hpc_yolo.errors import StorageError
-from hpc_yolo.snapshot.reading import METADATA_KEY, DamagedSnapshotError, RawTensor, read_raw
+from hpc_yolo.snapshot.reading import (
+    LENGTH_BYTES,
+    METADATA_KEY,
+    DamagedSnapshotError,
+    RawTensor,
+    layout_checksum,
+    read_raw,
+)
 from hpc_yolo.types import Phase
 
 FORMAT = 1
-
+#: Bytes a call of `write`: between two of them a write that nobody wants any more is given up.
+_CHUNK = 16 << 20
+_MOST_PARTS = 512  # of one writev; POSIX promises 16, Linux takes 1024
 
 _DTYPES = {
     "F64": torch.float64,
@@ -35,6 +43,7 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -57,23 +66,31 @@ class Snapshot:
     plain: dict[str, Any] = field(repr=False)
 
 
-def write(snapshot: Snapshot, path: Path) -> None:
-    """Write the whole file, unsynced. All tensors must be on the CPU and contiguous."""
-    body = {
-        "format": FORMAT,
-        "config_hash": snapshot.config_hash,
-        "step": snapshot.position.step,
-        "epoch": snapshot.position.epoch,
-        "batch": snapshot.position.batch,
-        "phase": snapshot.position.phase.value,
-        "state": snapshot.plain,
-        "digests": {name: _checksum(tensor) for name, tensor in snapshot.tensors.items()},
-    }
-    text = json.dumps(body)
+class AbandonedError(Exception):
+    """The write was given up half-way, because a newer state waits to be written."""
+
+
+def write(snapshot: Snapshot, path: Path, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    """Write the whole file and sync it. All tensors must be on the CPU and contiguous.
+
+    It is written here and not by the safetensors package, because checksums and writes of ours leave the interpreter to
+    the training meanwhile; tests read it back with that package.
+
+    Args:
+        is_wanted: asked between two chunks.
+
+    Raises:
+        AbandonedError: it is not wanted any more; the file is incomplete.
+        OSError
+    """
+    ordered = sorted(snapshot.tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))  # keeps alignment
+    parts = {name: _bytes_of(tensor) for name, tensor in ordered}
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        save_file(snapshot.tensors, path, metadata={METADATA_KEY: text, "crc32": str(zlib.crc32(text.encode()))})
-    except SafetensorError as error:  # how its Rust part tells of a full disk
-        raise StorageError(f"cannot write {path}: {error}. Check space and quota, then run it again.") from error
+        _write_all(fd, [_header(snapshot, dict(ordered), parts), *parts.values()], is_wanted)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def read(path: Path) -> Snapshot:
@@ -98,5 +115,54 @@ def _tensor(raw: RawTensor) -> Tensor:
     return torch.frombuffer(bytearray(raw.data), dtype=dtype).reshape(raw.shape)
 
 
-def _checksum(tensor: Tensor) -> int:
-    return zlib.crc32(memoryview(tensor.reshape(-1).view(torch.uint8).numpy())) if tensor.numel() else 0
+def _header(snapshot: Snapshot, tensors: dict[str, Tensor], parts: dict[str, memoryview]) -> memoryview:
+    header: dict[str, Any] = {}
+    begin = 0
+    for name, tensor in tensors.items():
+        end = begin + parts[name].nbytes
+        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        begin = end
+    body = {
+        "format": FORMAT,
+        "config_hash": snapshot.config_hash,
+        "step": snapshot.position.step,
+        "epoch": snapshot.position.epoch,
+        "batch": snapshot.position.batch,
+        "phase": snapshot.position.phase.value,
+        "state": snapshot.plain,
+        "digests": {name: zlib.crc32(part) for name, part in parts.items()},
+        "layout": layout_checksum(header),
+    }
+    text = json.dumps(body)
+    metadata = {METADATA_KEY: text, "crc32": str(zlib.crc32(text.encode()))}
+    encoded = json.dumps({"__metadata__": metadata, **header}).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    return memoryview(len(encoded).to_bytes(LENGTH_BYTES, "little") + encoded)
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    if not tensor.numel():
+        return memoryview(b"")
+    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+
+
+def _write_all(fd: int, parts: list[memoryview], is_wanted: Callable[[], bool]) -> None:
+    batch: list[memoryview] = []
+    for part in parts:
+        for begin in range(0, part.nbytes, _CHUNK):
+            batch.append(part[begin : begin + _CHUNK])
+            if len(batch) == _MOST_PARTS or len(batch[-1]) == _CHUNK:
+                _write_batch(fd, batch, is_wanted)
+                batch = []
+    _write_batch(fd, batch, is_wanted)
+
+
+def _write_batch(fd: int, batch: list[memoryview], is_wanted: Callable[[], bool]) -> None:
+    if not is_wanted():
+        raise AbandonedError
+    while batch:
+        written = os.writev(fd, batch)
+        while batch and written >= len(batch[0]):
+            written -= len(batch.pop(0))
+        if written:
+            batch[0] = batch[0][written:]

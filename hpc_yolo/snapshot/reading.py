@@ -18,7 +18,7 @@ METADATA_KEY = "hpc_yolo"
 
 #: The file name of a committed snapshot: optimizer steps done, attempt. A staged or quarantined file never matches.
 SNAPSHOT_NAME = re.compile(r"^step-(\d{9,})\.a(\d{3,})\.safetensors$")
-_LENGTH_BYTES = 8  # the file begins with the header's length, little-endian
+LENGTH_BYTES = 8  # the file begins with the header's length, little-endian
 
 
 class DamagedSnapshotError(StorageError):
@@ -65,7 +65,7 @@ def newest_state(folder: Path) -> dict[str, Any] | None:
         if path is None:
             return None
         with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(_LENGTH_BYTES), "little")))
+            header = json.loads(file.read(int.from_bytes(file.read(LENGTH_BYTES), "little")))
         return dict(_body(header["__metadata__"])["state"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError):
         return None
@@ -83,9 +83,9 @@ def read_raw(path: Path) -> RawSnapshot:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         header, data = _split(content)
         metadata = header.pop("__metadata__", {})
-        tensors = {name: _tensor(name, entry, data) for name, entry in header.items()}
         body = _body(metadata)
-        _verify(body, tensors)
+        tensors = {name: _tensor(name, entry, data) for name, entry in header.items()}
+        _verify(body, header, tensors)
     except OSError as error:
         raise StorageError(
             f"cannot read snapshot {path}: {error.strerror}. Check its owner and permissions."
@@ -97,12 +97,17 @@ def read_raw(path: Path) -> RawSnapshot:
     return RawSnapshot(path, body, tensors)
 
 
+def layout_checksum(entries: Mapping[str, Any]) -> int:
+    """CRC-32 of the tensors' names, types, shapes and places, which no tensor's own checksum covers."""
+    return zlib.crc32(json.dumps(entries, sort_keys=True).encode())
+
+
 def _split(content: memoryview) -> tuple[dict[str, Any], memoryview]:
-    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
-    end = _LENGTH_BYTES + length
+    length = int.from_bytes(content[:LENGTH_BYTES], "little")
+    end = LENGTH_BYTES + length
     if length < 2 or end > len(content):
         raise ValueError("its header is cut short")
-    header = json.loads(bytes(content[_LENGTH_BYTES:end]))
+    header = json.loads(bytes(content[LENGTH_BYTES:end]))
     return dict(header), content[end:]
 
 
@@ -122,7 +127,9 @@ def _body(metadata: dict[str, str]) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def _verify(body: dict[str, Any], tensors: dict[str, RawTensor]) -> None:
+def _verify(body: dict[str, Any], header: dict[str, Any], tensors: dict[str, RawTensor]) -> None:
+    if body.get("layout", layout_checksum(header)) != layout_checksum(header):
+        raise ValueError("its list of tensors has changed since it was saved")
     digests = body["digests"]
     if digests.keys() != tensors.keys():
         raise ValueError("its tensors are not those that were saved")

@@ -35,7 +35,7 @@ from hpc_yolo.exact.stop import StopRequest
 from hpc_yolo.exact.trainer import ExactDetectionTrainer
 from hpc_yolo.heartbeat import Heart
 from hpc_yolo.rundir import RunDir
-from hpc_yolo.snapshot.schedule import Interval
+from hpc_yolo.snapshot.schedule import EverySeconds
 from hpc_yolo.snapshot.store import SnapshotStore
 from tests.material import write_scenes
 
@@ -88,7 +88,7 @@ def exact_trainer(root: Path, overrides: dict[str, Any]) -> Any:
         ledger=Ledger(attempt.events),
         heart=Heart(attempt.heartbeat),
         store=SnapshotStore(run.snapshots_dir),
-        interval=Interval(300),
+        interval=EverySeconds(300),
         environment={},
     )
     session.start_pulse()

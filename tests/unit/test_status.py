@@ -182,3 +182,11 @@ def test_json_has_a_list_with_the_promised_fields(run: RunDir, capsys: pytest.Ca
 def test_an_empty_runs_dir_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--runs-dir", str(tmp_path)]) == 0
     assert "no runs in" in capsys.readouterr().err
+
+
+def test_a_storage_that_takes_nothing_is_told_from_the_heartbeat(run: RunDir) -> None:
+    begin(run).start().beat(23, alive=True, trouble="snapshots: No space left on device", trouble_since=1_700_000_000.0)
+    reason = status(run).reason
+
+    assert reason is not None
+    assert reason.endswith(": snapshots: No space left on device")

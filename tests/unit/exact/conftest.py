@@ -20,7 +20,7 @@ from hpc_yolo.exact.trainers import TRAINERS, ExactDetectionTrainer
 from hpc_yolo.heartbeat import Heart
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.snapshot.format import Snapshot
-from hpc_yolo.snapshot.schedule import Interval
+from hpc_yolo.snapshot.schedule import EverySeconds
 from hpc_yolo.snapshot.store import SnapshotStore
 
 StopWhen = tuple[str, Callable[[Any], bool]]
@@ -67,6 +67,7 @@ class Lab:
     data_yaml: Path
     architecture: Path
     options: dict[str, Any] = field(default_factory=dict)
+    session_options: dict[str, Any] = field(default_factory=dict)
     trainer_class: type[ExactMixin] | None = None  # in place of the one for the family and the task
 
     def attempt(
@@ -86,9 +87,10 @@ class Lab:
             ledger=Ledger(attempt.events),
             heart=Heart(attempt.heartbeat),
             store=store,
-            interval=Interval(float("inf")),
+            interval=EverySeconds(float("inf")),
             environment={},
             resumed=found[1] if found else None,
+            **self.session_options,
         )
         overrides = {**self._overrides(run), "task": task, **self.options, **options}
         trainer_class = self.trainer_class or TRAINERS[family, task]

@@ -49,13 +49,15 @@ def test_selecting_the_cpu_keeps_the_threads_of_the_config() -> None:
     torch.set_num_threads(before)
 
 
-def test_a_weights_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = upstream.AtomicPath(tmp_path) / "last.pt"
-    path.write_bytes(b"old")
+def test_a_weights_file_is_handed_over_and_read_where_it_lies(tmp_path: Path) -> None:
+    handed: list[tuple[Path, bytes]] = []
+    path = upstream.published(tmp_path, lambda *it: handed.append(it)) / "last.pt"
     path.write_bytes(b"new")
 
-    assert path.read_bytes() == b"new"
-    assert [it.name for it in tmp_path.iterdir()] == ["last.pt"]
+    assert handed == [(tmp_path / "last.pt", b"new")]
+    assert not path.exists()
+    (tmp_path / "last.pt").write_bytes(b"old")
+    assert path.read_bytes() == b"old"
 
 
 def test_stripping_what_is_no_checkpoint_leaves_it_alone(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_mistyped_group_option_is_told_before_the_first_run_of_a_sweep_begins(
         (["train.epochs=abc"], ConfigError, "train.epochs='abc' must be a whole number"),
         (["snapshot.evry_s=3"], ConfigError, "Did you mean snapshot.every_s?"),
         (["+snapshot.evry_s=3"], ConfigError, "Did you mean snapshot.every_s?"),
-        (["snapshot.every_s=abc"], ConfigError, "snapshot.every_s: Value 'abc' of type 'str'"),
+        (["snapshot.every_s=abc"], ConfigError, "snapshot.every_s=abc must be a number of seconds, or auto"),
         (["runs_dri=x"], ConfigError, "Did you mean runs_dir?"),
         (["+foo=1"], ConfigError, "foo is no key of the config"),
         (["modle=yolo11n"], ConfigError, "Did you mean model?"),

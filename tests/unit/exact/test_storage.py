@@ -1,0 +1,95 @@
+"""Storage that is really full: a small tmpfs. Training goes on, the state before stays, it recovers by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpc_yolo.errors import StorageError
+from hpc_yolo.events import Kind, read_events
+from hpc_yolo.heartbeat import read_beat
+from hpc_yolo.rundir import RunDir
+from hpc_yolo.snapshot.store import SnapshotStore
+from tests.unit.exact.conftest import Lab, stop_at
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+
+
+@pytest.fixture
+def small(lab: Lab) -> Iterator[Path]:
+    """A file system of 16 MiB, for the run `small`."""
+    folder = lab.root / "small"
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "hpc-yolo-test", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> None:
+    with (folder / "ballast").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            pass
+
+
+def newest_step(folder: Path) -> int:
+    return SnapshotStore(folder / "snapshots").entries()[-1].step
+
+
+def kinds(run: RunDir) -> list[Kind]:
+    return [event.kind for attempt in run.attempts() for event in read_events(attempt.events)]
+
+
+def test_a_disk_that_is_full_for_an_epoch_costs_nothing_but_its_snapshots(lab: Lab, small: Path) -> None:
+    seen: list[object] = []
+
+    def disturb(trainer: object) -> bool:
+        at = (trainer.epoch, trainer._batch)  # type: ignore[attr-defined]
+        if at == (1, 0):
+            trainer._session.settle()  # type: ignore[attr-defined]
+            seen.append(newest_step(small))
+            fill(small)
+        if at == (2, 1):
+            beat = read_beat(RunDir(small).attempt(1).heartbeat)
+            seen.append(beat.trouble if beat else None)
+            seen.append(newest_step(small))
+            (small / "ballast").unlink()
+        return False
+
+    assert lab.attempt("small", ("on_train_batch_end", disturb)) == "done"
+    assert "No space left on device" in str(seen[1])
+    assert seen[0] == seen[2]  # what was there before is there still
+    assert kinds(RunDir(small)).count(Kind.STORAGE_RECOVERED) == 1
+    assert lab.differences("undisturbed", "small") == []
+    rows = (small / "results.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
+
+
+def test_a_stop_while_the_disk_is_full_saves_to_the_node(
+    lab: Lab, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fallback = SnapshotStore(tmp_path / "node")
+    monkeypatch.setattr(lab, "session_options", {"fallback": fallback, "stop_patience_s": 1.0})
+
+    def disturb(trainer: object) -> bool:
+        if (trainer.epoch, trainer._batch) == (1, 0):  # type: ignore[attr-defined]
+            trainer._session.settle()  # type: ignore[attr-defined]
+            fill(small)
+        return stop_at(1, 2)[1](trainer)
+
+    with pytest.raises(StorageError, match=r"No space left on device\. The state is at .*step-0000000\d\d"):
+        lab.attempt("small", ("on_train_batch_end", disturb))
+    found = fallback.newest()
+    assert found is not None
+    (small / "ballast").unlink()
+    SnapshotStore(small / "snapshots").commit(found[1], attempt=1)  # as the worker takes it up
+    assert lab.attempt("small") == "done"
+    assert lab.differences("undisturbed", "small") == []
