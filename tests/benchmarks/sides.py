@@ -16,9 +16,10 @@ from hpc_yolo.events import Ledger
 from hpc_yolo.exact import trainer as exact_trainer
 from hpc_yolo.exact.session import Session
 from hpc_yolo.exact.stop import StopRequest
+from hpc_yolo.exact.trainers import ExactDetectionTrainer
 from hpc_yolo.heartbeat import Heart
 from hpc_yolo.rundir import RunDir
-from hpc_yolo.snapshot.schedule import Interval
+from hpc_yolo.snapshot.schedule import EverySeconds
 from hpc_yolo.snapshot.store import SnapshotStore
 
 STOCK, EXACT = "stock", "exact"
@@ -35,7 +36,7 @@ def make_trainer(side: str, root: Path, overrides: dict[str, Any], *, threads: i
         return trainer
     session = make_session(root, every_s)
     session.start_pulse()
-    made = exact_trainer.ExactDetectionTrainer(
+    made = ExactDetectionTrainer(
         session=session, overrides=overrides, cpu_threads=threads, streams=max(8, overrides.get("workers", 0))
     )
     made.benchmark_session = session
@@ -55,7 +56,7 @@ def make_session(root: Path, every_s: float) -> Session:
         ledger=Ledger(attempt.events),
         heart=Heart(attempt.heartbeat),
         store=SnapshotStore(run.snapshots_dir),
-        interval=Interval(every_s),
+        interval=EverySeconds(every_s),
         environment={},
     )
 
@@ -64,7 +65,7 @@ def finish_writes(trainer: Any) -> None:
     """Wait for what the exact side still has to write; the stock side writes while it waits anyway."""
     session = getattr(trainer, "benchmark_session", None)
     if session is not None:
-        session.drain()
+        session.settle()
 
 
 def synchronize(trainer: Any) -> None:
