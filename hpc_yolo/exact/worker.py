@@ -6,7 +6,6 @@ Nothing here imports torch at the top: warnings must be heard, and the kernels p
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import os
 import signal
@@ -128,7 +127,6 @@ def _run(task: _Task) -> int:
 def _train(task: _Task) -> dict[str, float]:
     from hpc_yolo.snapshot.reading import newest_state  # light: looks at headers only
 
-    gc.disable()  # until the trainer stands: all that is made before stays, and searching it for garbage takes 0.7 s
     check_weights(task.frozen)
     before = newest_state(task.run.snapshots_dir)
     capability = environment.pin(
@@ -298,8 +296,6 @@ def _fit(task: _Task, session: Session) -> dict[str, float]:
         cpu_threads=frozen.cpu_threads,
         streams=frozen.streams,
     )
-    gc.freeze()
-    gc.enable()
     trainer.train()
     return {name: float(value) for name, value in trainer.metrics.items()}
 

@@ -1,12 +1,13 @@
 """How many steps a run takes to end when it is interrupted: today's recipes against this project, under one trace.
 
     python tests/benchmarks/goodput.py
-    python tests/benchmarks/goodput.py --epochs 6 --interruptions 20
+    python tests/benchmarks/goodput.py --epochs 12 --images 480
 
 Four runners: `resume=True` in a retry loop; the same as a checkpointable submitit job (its local
 executor), submitted again where it fails; `hpc-yolo run` in a retry loop; and, for each, nothing killed. All are interrupted
-after the same numbers of steps run, redone ones included, several times an epoch, warned (SIGUSR1) and killed (SIGKILL) in
-turn. Ours takes a snapshot a second here.
+after the same numbers of steps run, redone ones included, warned (SIGUSR1) and killed (SIGKILL) in turn: often several times
+an epoch, now and then after more than one, else `resume=True` would never come past its first. Ours takes a snapshot a
+second here.
 
 It holds where ours redoes no step after a warning, redoes after a kill no more seconds of training than snapshot.every_s,
 the longest write and two steps together, and ends with the bits of its undisturbed run. The ratio is steps needed / steps
@@ -22,7 +23,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, cycle, pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from tests.benchmarks.verdict import ROOT, Estimate, child_environment, conclude
 from tests.material import write_architecture, write_scenes
 
 EVERY_S = 1.0
+_EPOCHS_APART = (0.4, 0.5, 1.4, 0.3, 0.7, 1.6)
 LOOP, SUBMITIT, HPC_YOLO = "resume=True in a loop", "submitit + resume=True", "hpc-yolo run in a loop"
 
 
@@ -75,7 +77,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="hpc-yolo-goodput-", dir=asked.dir) as folder:
         scratch = Path(folder)
         config, steps = _config(asked, scratch)
-        trace = _trace(steps, asked.interruptions)
+        trace = _trace(steps, steps // asked.epochs)
         calm, shaken = {}, {}
         for name, runner in ((LOOP, _run_loop), (SUBMITIT, _run_submitit), (HPC_YOLO, _run_ours)):
             if name != SUBMITIT:  # undisturbed, it is the same training as the loop's
@@ -86,12 +88,11 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     made = parser(__doc__)
-    made.add_argument("--epochs", type=int, default=4)
+    made.add_argument("--epochs", type=int, default=6)
     made.add_argument("--images", type=int, default=240, help="in an epoch; a batch has 8")
-    made.add_argument("--interruptions", type=int, default=8)
     asked = made.parse_args()
     if asked.quick:
-        asked.epochs, asked.images, asked.interruptions = 2, 40, 2
+        asked.epochs, asked.images = 2, 40
     return asked
 
 
@@ -105,10 +106,10 @@ def _config(asked: argparse.Namespace, scratch: Path) -> tuple[Config, int]:
     return Config(model=model, data=data, options=options, threads=1), asked.epochs * -(-asked.images // 8)
 
 
-def _trace(steps: int, interruptions: int) -> Trace:
-    """Evenly over the steps needed, at no special place in an epoch; warned and killed in turn."""
-    apart = steps / (interruptions + 0.5)
-    return tuple((round((i + 0.7) * apart), KILLED if i % 2 else WARNED) for i in range(interruptions))
+def _trace(steps: int, steps_in_epoch: int) -> Trace:
+    """As many as come before the end of a run that redoes nothing."""
+    at = accumulate(round(epochs * steps_in_epoch) for epochs in cycle(_EPOCHS_APART))
+    return tuple(zip(takewhile(lambda step: step < steps, at), cycle((WARNED, KILLED)), strict=False))
 
 
 def _watch(name: str, runner: Callable[..., Path], config: Config, scratch: Path, trace: Trace, steps: int) -> Outcome:
