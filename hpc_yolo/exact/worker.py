@@ -380,7 +380,7 @@ def _where(found: tuple[Path, Snapshot] | None) -> dict[str, Any]:
 
 def _tell_quarantine(task: _Task, path: Path, why: str) -> None:
     task.ledger.append(Kind.SNAPSHOT_QUARANTINED, file=path.name, why=why)
-    print(f"hpc-yolo: {path} is damaged ({why}); going on from the snapshot before it", file=sys.stderr, flush=True)
+    print(f"hpc-yolo: {path} is put aside ({why}); going on from the snapshot before it", file=sys.stderr, flush=True)
 
 
 def _as_storage_error(error: BaseException, run: RunDir) -> StorageError | None:

@@ -50,13 +50,14 @@ class Run:
     def path(self) -> str:
         return str(self.dir.path)
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, preexec_fn: Callable[[], None] | None = None) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [*HPC_YOLO, "run", self.path],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=preexec_fn,  # noqa: PLW1509 (a limit on file sizes; we have no threads)
         )
         self.processes.append(process)
         return process

@@ -191,15 +191,16 @@ def test_an_edited_run_yaml_is_refused(small: Factory) -> None:
     assert "was edited" in answer.stderr
 
 
-def test_a_snapshot_of_another_config_is_refused(small: Factory, undisturbed: Run) -> None:
-    run = small("foreign-snapshot", "train.epochs=5")
+def test_a_snapshot_of_another_config_is_put_aside(small: Factory, undisturbed: Run) -> None:
+    run = small("foreign-snapshot", "train.epochs=1")
     shutil.copytree(undisturbed.dir.snapshots_dir, run.dir.snapshots_dir)
+    count = len(list(run.dir.snapshots_dir.iterdir()))
 
     answer = hpc_yolo("run", run.path)
 
-    assert answer.returncode == 78
-    assert "another configuration" in answer.stderr
-    assert run.status()["state"] == "failed"
+    assert answer.returncode == 0
+    assert answer.stderr.count("is put aside (it was saved by another configuration)") == count
+    assert len(list(run.dir.snapshots_dir.glob("*.bad"))) == count
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -238,14 +239,20 @@ def test_a_place_that_cannot_be_exact_is_refused_under_strict_and_told_under_war
     assert "CPU vendor" in run.status()["reason"]
 
 
-def test_a_full_disk_ends_with_74_and_the_run_goes_on_later(small: Factory, undisturbed: Run) -> None:
-    run = small("full-disk")
+def test_a_full_disk_stops_nothing_until_the_run_is_to_stop(small: Factory, undisturbed: Run) -> None:
+    """Then it ends with 74, and goes on later."""
+    run = small("full-disk", "retry.grace_s=4")
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # noqa: E731 (a snapshot is larger)
 
-    answer = hpc_yolo("run", run.path, preexec_fn=limit)
+    worker = run.start(preexec_fn=limit)
+    run.wait_for_step(20)
+    wait_until(lambda: run.beat().trouble, "the storage's trouble")
+    status = run.status()
+    worker.send_signal(USR1)
 
-    assert answer.returncode == 74, answer.stderr
-    assert "cannot write" in answer.stderr
+    assert status["state"] == "running"
+    assert "nothing could be saved since" in status["reason"]
+    assert worker.wait(DEADLINE_S) == 74
     assert run.status()["state"] == "failed"
     run.finish()
     assert_same_bits(run, undisturbed)
