@@ -37,7 +37,7 @@ def test_the_time_limit_is_reached_twice(
     longer = User(root / "runs", options_for(root, epochs=100))
     reference = longer.submit("undisturbed", "cluster.nodelist=node2")
     run = longer.submit("limited", "cluster.nodelist=node1", "cluster.time_min=1", "cluster.signal_delay_s=20")
-    late = user.submit("late", "cluster.nodelist=node2", "cluster.time_min=1", "cluster.signal_delay_s=null")
+    late = user.submit("not warned", "cluster.nodelist=node2", "cluster.time_min=1", "cluster.signal_delay_s=null")
     late.wait_for_attempt(1, step=20)
     with held_up(step_pids(late)):
         late.wait_for_slurm("COMPLETING")
