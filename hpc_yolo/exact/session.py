@@ -58,9 +58,9 @@ class Session:
     _superseded: bool = False
     _writer: BackgroundWriter = field(init=False)
     _free: list[StateBuffer] = field(default_factory=list)
-    _stall_s: float = 0.0
-    _last: Snapshot | None = None
+    _last: _Write | None = None
     _unsaid: list[tuple[Kind, dict[str, Any]]] = field(default_factory=list)
+    _telling: threading.Lock = field(default_factory=threading.Lock)  # the trainer and the writer both tell
 
     def __post_init__(self) -> None:
         self._writer = BackgroundWriter(self._tell_trouble)
@@ -83,8 +83,8 @@ class Session:
 
     def tell(self, kind: Kind, **fields: Any) -> None:
         """Append an event. While the storage fails it is kept, and appended in its order later."""
-        self._unsaid.append((kind, fields))
-        with suppress(OSError):
+        with self._telling, suppress(OSError):
+            self._unsaid.append((kind, fields))
             while self._unsaid:
                 self.ledger.append(self._unsaid[0][0], **self._unsaid[0][1])
                 self._unsaid.pop(0)
@@ -107,10 +107,9 @@ class Session:
             tensors=buffer.fill(tensors),
             plain={**plain, "kept": {"best": self.kept.best, "series": list(self.kept.series)}},
         )
-        self._last = snapshot
-        self._stall_s = time.monotonic() - began
-        write = _Write(self, snapshot, buffer, cause, frozenset(self.kept.steps()), self._stall_s)
-        self._writer.submit(_SNAPSHOT, write, is_urgent=cause == "stop")
+        stall_s = time.monotonic() - began
+        self._last = _Write(self, snapshot, buffer, cause, frozenset(self.kept.steps()), stall_s)
+        self._writer.submit(_SNAPSHOT, self._last, is_urgent=cause == "stop")
         self.interval.restart(position.step)
 
     def note_best(self, step: int) -> None:
@@ -164,7 +163,8 @@ class Session:
         if self.fallback is None or self._last is None:
             return ""
         try:
-            path = self.fallback.commit(self._last, self.attempt.number)
+            self._last.buffer.wait()
+            path = self.fallback.commit(self._last.snapshot, self.attempt.number)
         except OSError as error:
             return f"Saving to {self.fallback.folder} failed, too ({error.strerror}). "
         return f"The state is at {path}, on {self.heart.record.host}: the next attempt there finds it. "

@@ -82,15 +82,20 @@ class BackgroundWriter:
         with self._changed:
             self._is_urgent = True
             self._changed.notify_all()
-            while self._jobs or self._busy:
-                self._raise_failure()
-                left = until() - time.monotonic()
-                if left <= 0:
-                    return False
-                self._changed.wait(min(left, 0.2))
-            self._is_urgent = False
+            try:
+                return self._wait_for_all(until)
+            finally:  # else every later write would be given up for the one after it
+                self._is_urgent = False
+
+    def _wait_for_all(self, until: Callable[[], float]) -> bool:
+        while self._jobs or self._busy:
             self._raise_failure()
-            return True
+            left = until() - time.monotonic()
+            if left <= 0:
+                return False
+            self._changed.wait(min(left, 0.2))
+        self._raise_failure()
+        return True
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hpc_yolo.errors import StorageError
-from hpc_yolo.events import Kind, read_events
+from hpc_yolo.events import Kind, Ledger, read_events
+from hpc_yolo.exact.session import Session
 from hpc_yolo.heartbeat import read_beat
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.snapshot.store import SnapshotStore
 from tests.unit.exact.conftest import Lab, stop_at
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 
 
 @pytest.fixture
@@ -48,6 +51,7 @@ def kinds(run: RunDir) -> list[Kind]:
     return [event.kind for attempt in run.attempts() for event in read_events(attempt.events)]
 
 
+@needs_root
 def test_a_disk_that_is_full_for_an_epoch_costs_nothing_but_its_snapshots(lab: Lab, small: Path) -> None:
     seen: list[object] = []
 
@@ -73,6 +77,7 @@ def test_a_disk_that_is_full_for_an_epoch_costs_nothing_but_its_snapshots(lab: L
     assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
 
 
+@needs_root
 def test_a_stop_while_the_disk_is_full_saves_to_the_node(
     lab: Lab, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,3 +98,26 @@ def test_a_stop_while_the_disk_is_full_saves_to_the_node(
     SnapshotStore(small / "snapshots").commit(found[1], attempt=1)  # as the worker takes it up
     assert lab.attempt("small") == "done"
     assert lab.differences("undisturbed", "small") == []
+
+
+def test_what_trainer_and_writer_tell_at_once_is_told_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Ledger.append
+
+    def append(self: Ledger, kind: Kind, **fields: object) -> None:
+        slow(self, kind, **fields)
+        time.sleep(0.001)
+
+    told: list[Session] = []
+    lab.attempt("told", ("on_train_start", lambda trainer: told.append(trainer._session) or False), epochs=1)
+    monkeypatch.setattr(Ledger, "append", append)
+    threads = [
+        threading.Thread(target=lambda: [told[0].tell(Kind.INTERVAL_CHOSEN, n=n) for n in range(30)]) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    events = read_events(RunDir(lab.root / "told").attempt(1).events)
+    numbers = sorted(event.fields["n"] for event in events if event.kind is Kind.INTERVAL_CHOSEN)
+    assert numbers == sorted([*range(30), *range(30)])

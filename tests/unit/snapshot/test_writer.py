@@ -121,6 +121,19 @@ def test_nobody_waits_for_ever_for_a_write_that_hangs() -> None:
     gate.set()
 
 
+def test_once_nobody_waits_any_more_a_write_is_not_given_up_for_the_next() -> None:
+    writer, written, gate = BackgroundWriter(), list[str](), Gate()
+    writer.submit("snapshot", gate)
+    assert not writer.settle(in_s(0.1))
+    writer.submit("snapshot", noting(written, "next"))
+    time.sleep(0.1)
+
+    assert not gate.was_abandoned
+    gate.may_go_on.set()
+    assert writer.settle(in_s(10))
+    assert (gate.was_abandoned, written) == (False, ["next"])
+
+
 def test_any_other_error_is_raised_by_the_next_call() -> None:
     def superseded(_is_wanted: object) -> None:
         raise LookupError("a bug")
