@@ -41,6 +41,12 @@ class InexactError(HpcYoloError):
     exit_code = ExitCode.BAD_CONFIG
 
 
+class GroupError(HpcYoloError):
+    """The processes that train this run together did not come together; another start may succeed."""
+
+    exit_code = ExitCode.GROUP
+
+
 class SupersededError(HpcYoloError):
     """A newer attempt has taken this run over; this one stops writing and ends."""
 

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpc_yolo.small_files import read_each
+
+_ASIDE = ".before-"
 _ATTEMPT = re.compile(r"^\d{3,}$")
 
 
@@ -48,6 +51,19 @@ class AttemptDir:
         return self.path / "data.yaml"
 
     @property
+    def rendezvous(self) -> Path:
+        """Where rank 0 waits for the others: host and port, as JSON."""
+        return self.path / "rendezvous.json"
+
+    def node_report(self, node: int) -> Path:
+        """What a node other than the first has lost, as JSON."""
+        return self.path / f"node{node:03d}.json"
+
+    def rank_log(self, rank: int) -> Path:
+        """What a rank other than 0 says."""
+        return self.path / f"rank{rank:03d}.log"
+
+    @property
     def heartbeat(self) -> Path:
         return self.path / "heartbeat"
 
@@ -74,10 +90,6 @@ class RunDir:
         return self.path / "jobs.jsonl"
 
     @property
-    def submit_lock(self) -> Path:
-        return self.path / ".submit.lock"
-
-    @property
     def attempts_dir(self) -> Path:
         return self.path / "attempts"
 
@@ -96,21 +108,31 @@ class RunDir:
     @property
     def submitit_dir(self) -> Path:
         """Beside the runs of the same experiment: one folder per submission, made by submitit."""
-        return self.path.parent / "submitit"
+        return submitit_dir(self.path.parent)
 
     def attempt(self, number: int) -> AttemptDir:
         return AttemptDir(self.attempts_dir / f"{number:03d}")
 
     def attempts(self) -> list[AttemptDir]:
         """All attempts, oldest first; empty before the first start."""
+        folder = self.attempts_dir
         try:
-            names = os.listdir(self.attempts_dir)
+            names = os.listdir(folder)
         except FileNotFoundError:
             return []
-        return [self.attempt(n) for n in sorted(int(name) for name in names if _ATTEMPT.match(name))]
+        return [AttemptDir(folder / f"{n:03d}") for n in sorted(int(name) for name in names if _ATTEMPT.match(name))]
+
+    def aside(self, moment: str) -> Path:
+        """Where it is moved to when it is done and to be trained anew; no run of the experiment any more."""
+        return self.path.with_name(f"{self.path.name}{_ASIDE}{moment}")
 
     def is_run(self) -> bool:
         return self.run_yaml.is_file()
+
+
+def sweep_of(run: RunDir) -> str:
+    """The name of the folder that it shares with the other runs of its sweep."""
+    return run.path.parent.name or run.path.absolute().parent.name
 
 
 def find_runs(root: Path) -> Iterator[RunDir]:
@@ -118,10 +140,58 @@ def find_runs(root: Path) -> Iterator[RunDir]:
     if RunDir(root).is_run():
         yield RunDir(root)
         return
-    for depth in ("*/run.yaml", "*/*/run.yaml"):
-        for file in sorted(root.glob(depth)):
-            if not file.parent.name.startswith("."):  # one that is just being made
-                yield RunDir(file.parent)
+    others = []
+    for run, is_run in _entries(root):
+        if not is_run:
+            others.append(run.path)
+        elif _is_listed(run):
+            yield run
+    for path in others:
+        yield from runs_of(path)
+
+
+def put_aside_of(run: RunDir) -> list[RunDir]:
+    """What was moved out of the way of this run when it was trained anew."""
+    begins = f"{run.path.name}{_ASIDE}"
+    return [it for it, is_run in _entries(run.path.parent) if is_run and it.path.name.startswith(begins)]
+
+
+def invocations_dir(experiment: Path) -> Path:
+    """Beside the runs of an experiment: what each `hpc-yolo train` was asked for."""
+    return experiment / "invocations"
+
+
+def submitit_dir(experiment: Path) -> Path:
+    return experiment / "submitit"
+
+
+def submit_lock(experiment: Path) -> Path:
+    """Held by whoever is just submitting runs of an experiment."""
+    return submitit_dir(experiment) / ".lock"
+
+
+def report_html(folder: Path) -> Path:
+    """The page about a run, or about all runs below a folder."""
+    return folder / "report.html"
+
+
+def runs_of(experiment: Path) -> Iterator[RunDir]:
+    """Yield the run directories right below a folder, which the runs of one experiment share."""
+    return (run for run, is_run in _entries(experiment) if is_run and _is_listed(run))
+
+
+def _is_listed(run: RunDir) -> bool:
+    """Not one that is just being made, or was put aside."""
+    return not run.path.name.startswith(".") and _ASIDE not in run.path.name
+
+
+def _entries(folder: Path) -> Iterator[tuple[RunDir, bool]]:
+    """All that lies right below it, sorted, and whether it is a run: one question each, and none about what lies in a run."""
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return iter(())
+    return read_each(lambda run: (run, run.is_run()), [RunDir(folder / name) for name in names])
 
 
 def fsync_file(path: Path) -> None:

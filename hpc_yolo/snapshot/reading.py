@@ -48,22 +48,40 @@ class RawSnapshot:
         return int(self.body["step"])
 
 
-def newest_file(folder: Path) -> Path | None:
-    """The committed snapshot of the greatest step (of two attempts' at one step, the later's), by name alone."""
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """A committed snapshot, by its name alone; the natural order is from old to new."""
+
+    step: int
+    attempt: int
+    path: Path
+
+
+def entries(folder: Path) -> list[Entry]:
+    """Committed snapshots, oldest first. A staged, quarantined or foreign file is none."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
-        return None
-    matches = [m for m in map(SNAPSHOT_NAME.match, names) if m]
-    return folder / max(matches, key=lambda m: (int(m[1]), int(m[2])))[0] if matches else None
+        return []
+    matches = ((name, SNAPSHOT_NAME.match(name)) for name in names)
+    return sorted(Entry(int(m[1]), int(m[2]), folder / name) for name, m in matches if m)
+
+
+def newest_file(folder: Path) -> Path | None:
+    """The committed snapshot of the greatest step (of two attempts' at one step, the later's), by name alone."""
+    found = entries(folder)
+    return found[-1].path if found else None
 
 
 def newest_state(folder: Path) -> dict[str, Any] | None:
     """The plain state of the newest snapshot, from its header alone, tensors unverified; None where there is none."""
     path = newest_file(folder)
+    return None if path is None else state_in(path)
+
+
+def state_in(path: Path) -> dict[str, Any] | None:
+    """The plain state of one snapshot, in the same way; None where it cannot be read."""
     try:
-        if path is None:
-            return None
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(LENGTH_BYTES), "little")))
         return dict(_body(header["__metadata__"])["state"])

@@ -17,6 +17,14 @@ _MOST_DUTY = 0.1
 _LEAST_S = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """An interval in seconds, and why."""
+
+    seconds: float
+    why: str
+
+
 class Interval(Protocol):
     """Counted from the last snapshot of whatever cause."""
 
@@ -24,12 +32,25 @@ class Interval(Protocol):
 
     def restart(self, step: int) -> None: ...
 
+    def learn(self, stall_s: float, write_s: float) -> None:
+        """A snapshot kept the training waiting for `stall_s`, and was durable after `write_s` (seconds)."""
+
 
 class EverySeconds:
-    """Due every `seconds` of wall-clock."""
+    """Due every `seconds` of wall-clock, or as often as snapshots can be written.
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        told: called when that turns out to be less often.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        told: Callable[[Advice], None] = lambda _advice: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.seconds = seconds
+        self._told = told
         self._clock = clock
         self._last = clock()
 
@@ -38,6 +59,12 @@ class EverySeconds:
 
     def restart(self, step: int) -> None:  # noqa: ARG002
         self._last = self._clock()
+
+    def learn(self, stall_s: float, write_s: float) -> None:  # noqa: ARG002
+        if write_s > self.seconds:
+            why = f"snapshot.every_s={self.seconds:g} is shorter than a write takes here ({write_s:.1f} s). Leave it at auto"
+            self.seconds = write_s
+            self._told(Advice(round(write_s, 1), f"{why}, or set {math.ceil(write_s / _MOST_DUTY)} or more"))
 
 
 class EverySteps:
@@ -53,6 +80,9 @@ class EverySteps:
     def restart(self, step: int) -> None:
         self._last = step
 
+    def learn(self, stall_s: float, write_s: float) -> None:
+        pass
+
 
 @dataclass(frozen=True, slots=True)
 class Past:
@@ -65,14 +95,6 @@ class Past:
 def mean_time_between(expected_h: float, past: Past) -> float:
     """Seconds between interruptions: what is expected of the cluster counts as one interruption seen there."""
     return 3600 * (expected_h + past.hours) / (1 + past.interruptions)
-
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """An interval in seconds, and why."""
-
-    seconds: float
-    why: str
 
 
 def advise(stall_s: float, write_s: float, between_s: float) -> Advice:
@@ -100,9 +122,8 @@ class Advised(EverySeconds):
         first_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(first_s, clock)
+        super().__init__(first_s, told, clock)
         self._between_s = mean_time_between(expected_h, past)
-        self._told = told
         self._last_told: float | None = None
 
     def learn(self, stall_s: float, write_s: float) -> None:

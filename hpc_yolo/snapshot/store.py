@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from hpc_yolo.rundir import fsync_dir
 from hpc_yolo.snapshot import format as file_format
-from hpc_yolo.snapshot import lustre
+from hpc_yolo.snapshot import lustre, reading
 from hpc_yolo.snapshot.format import Snapshot
-from hpc_yolo.snapshot.reading import SNAPSHOT_NAME, DamagedSnapshotError
+from hpc_yolo.snapshot.reading import DamagedSnapshotError, Entry
 from hpc_yolo.snapshot.retention import superfluous
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Entry:
-    """A committed snapshot, by its name alone; the natural order is from old to new."""
-
-    step: int
-    attempt: int
-    path: Path
+from hpc_yolo.staging import Stage
 
 
 class SnapshotStore:
@@ -38,54 +29,47 @@ class SnapshotStore:
         self.config_hash = config_hash
         self._known: list[Entry] | None = None  # listed once: a folder on Lustre is not read at every commit
         self._is_lustre: bool | None = None
+        self._stage: Stage | None = None
+        self.committed_bytes = 0  # of the last commit
 
     def entries(self) -> list[Entry]:
         """Committed snapshots, oldest first. A staged, quarantined or foreign file is none."""
-        try:
-            names = os.listdir(self.folder)
-        except FileNotFoundError:
-            return []
-        matches = ((name, SNAPSHOT_NAME.match(name)) for name in names)
-        return sorted(Entry(int(m[1]), int(m[2]), self.folder / name) for name, m in matches if m)
+        return reading.entries(self.folder)
 
     def commit(
         self,
         snapshot: Snapshot,
         attempt: int,
         *,
-        may_publish: Callable[[], bool] = lambda: True,
+        stage: Stage | None = None,
         is_wanted: Callable[[], bool] = lambda: True,
         kept: Iterable[int] = (),
-    ) -> Path | None:
+    ) -> Path:
         """Write, sync and publish one snapshot, then prune.
 
         Readers take a file for a snapshot only under its final name, so a kill on any line leaves the previous one the
         newest.
 
         Args:
-            may_publish: asked right before the rename; False (a newer attempt has taken over) drops the file.
+            stage: through which it is published; by default one that nobody takes away.
             is_wanted: asked again and again during the write; see `format.write`.
             kept: steps whose snapshots stay beside the newest few.
 
         Raises:
+            SupersededError: a newer attempt has taken over; nothing was published.
             AbandonedError: it was not wanted any more.
             OSError
         """
+        self._stage = stage or self._stage or Stage(self.folder, attempt)
         if self._known is None:
-            self.folder.mkdir(exist_ok=True)
             self._known = self.entries()
-        staged = self.folder / f".staged.a{attempt:03d}"
-        self._lay_out(staged, snapshot)
-        file_format.write(snapshot, staged, is_wanted)
-        if not may_publish():
-            staged.unlink(missing_ok=True)
-            return None
         step = snapshot.position.step
         final = self.folder / f"step-{step:09d}.a{attempt:03d}.safetensors"
-        os.rename(staged, final)  # same folder: atomic on POSIX, Lustre and NFS
-        fsync_dir(self.folder)
+        with self._stage.replacing(final) as staged:
+            self._lay_out(staged, snapshot)
+            self.committed_bytes = file_format.write(snapshot, staged, is_wanted)
         self._known = sorted({*self._known, Entry(step, attempt, final)})
-        self._prune(self._known, kept)
+        self._prune(self._stage, self._known, kept)
         return final
 
     def newest(
@@ -107,10 +91,9 @@ class SnapshotStore:
             on_quarantine(self._quarantine(entry.path), why)
         return None
 
-    def remove_staged(self) -> None:
-        """Remove what killed attempts left half-written; for the newest attempt, before its first commit."""
-        for path in self.folder.glob(".staged.*"):
-            path.unlink(missing_ok=True)
+    def remove_all(self) -> None:
+        """The whole folder, as far as that is possible: of snapshots that nobody will go on from."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def quarantined(self) -> list[str]:
         return sorted(path.name for path in self.folder.glob("*.bad"))
@@ -121,10 +104,10 @@ class SnapshotStore:
         if self._is_lustre:
             lustre.stripe(staged, sum(it.numel() * it.element_size() for it in snapshot.tensors.values()))
 
-    def _prune(self, known: list[Entry], kept: Iterable[int]) -> None:
+    def _prune(self, stage: Stage, known: list[Entry], kept: Iterable[int]) -> None:
         """What is among the newest is known to be valid: written here, or verified when this attempt went on from it."""
         for index in reversed(superfluous([entry.step for entry in known], self.keep, kept)):
-            known.pop(index).path.unlink(missing_ok=True)
+            stage.remove(known.pop(index).path)
 
     def _quarantine(self, path: Path) -> Path:
         bad = path.with_name(path.name + ".bad")

@@ -47,8 +47,14 @@ class BackgroundWriter:
         self._jobs: list[_Queued] = []
         self._busy: _Queued | None = None
         self._is_urgent = False
+        self._alive_at = 0.0
         self._failure: BaseException | None = None  # no matter of storage: the training must hear of it
         self._thread: threading.Thread | None = None
+
+    @property
+    def silent_since(self) -> float | None:
+        """When (seconds since the epoch) the job at work gave its last sign of life; None while there is none."""
+        return None if self._busy is None else self._alive_at
 
     def submit(self, key: str, run: Job, *, is_urgent: bool = False) -> None:
         """Queue a job. One of the same key that has not begun is dropped; an urgent one also ends the one at work.
@@ -106,6 +112,7 @@ class BackgroundWriter:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._jobs))
+                self._alive_at = time.time()
                 job = self._busy = self._jobs.pop(0)
             try:
                 job.run(lambda job=job: self._is_wanted(job))  # type: ignore[misc]
@@ -126,6 +133,7 @@ class BackgroundWriter:
     def _is_wanted(self, job: _Queued) -> bool:
         """Not once something newer of its kind waits and somebody waits for that."""
         with self._changed:
+            self._alive_at = time.time()
             return not (self._is_urgent and any(other.key == job.key for other in self._jobs))
 
     def _wait_to_retry(self, job: _Queued, seconds: float) -> None:

@@ -109,7 +109,9 @@ def test_on_lustre_a_big_file_is_striped(stubs: Stubs, tmp_path: Path, monkeypat
     store = SnapshotStore(tmp_path / "snapshots")
 
     assert store.commit(snapshot(1), attempt=1) is not None
-    assert stubs.calls() == [f"lfs setstripe --stripe-count 4 {tmp_path}/snapshots/.staged.a001"]
+    assert stubs.calls() == [
+        f"lfs setstripe --stripe-count 4 {tmp_path}/snapshots/.staged.a001/step-000000001.a001.safetensors"
+    ]
     monkeypatch.setattr(lustre, "STRIPE_ABOVE", 1 << 30)
     assert store.commit(snapshot(2), attempt=1) is not None
     assert len(stubs.calls()) == 1

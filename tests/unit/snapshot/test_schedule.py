@@ -19,12 +19,30 @@ class Clock:
 
 def test_every_so_many_seconds() -> None:
     clock = Clock()
-    interval = EverySeconds(30, clock)
+    interval = EverySeconds(30, clock=clock)
     assert not interval.is_due(5)
     clock.now += 30
     assert interval.is_due(5)
     interval.restart(5)
     assert not interval.is_due(6)
+
+
+def test_never_more_often_than_snapshots_can_be_written_and_that_is_said_once() -> None:
+    clock, told = Clock(), list[Advice]()
+    interval = EverySeconds(1, told.append, clock)
+
+    interval.learn(0.1, 0.9)
+    assert told == []
+    interval.learn(0.1, 2.5)
+    interval.learn(0.1, 2.4)
+
+    assert [it.seconds for it in told] == [2.5]
+    assert told[0].why.startswith("snapshot.every_s=1 is shorter than a write takes here (2.5 s).")
+    assert told[0].why.endswith("or set 25 or more")
+    clock.now += 2
+    assert not interval.is_due(5)
+    clock.now += 1
+    assert interval.is_due(5)
 
 
 def test_every_so_many_steps() -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from hpc_yolo.errors import SupersededError
 from hpc_yolo.snapshot import format as file_format
 from hpc_yolo.snapshot.format import Position, Snapshot
 from hpc_yolo.snapshot.reading import newest_state, read_raw
 from hpc_yolo.snapshot.store import SnapshotStore
+from hpc_yolo.staging import Stage, take_over
 from hpc_yolo.types import Phase
 
 
@@ -96,12 +98,12 @@ def test_one_flipped_bit_anywhere_is_noticed(
 
 def test_a_half_written_file_is_no_snapshot_and_is_removed_by_the_next_attempt(store: SnapshotStore) -> None:
     store.commit(snapshot(1), attempt=1)
-    staged = store.folder / ".staged.a001"
+    staged = store.folder / ".staged.a001" / "step-000000002.a001.safetensors"
     file_format.write(snapshot(2), staged)
 
     assert [entry.step for entry in store.entries()] == [1]
-    store.remove_staged()
-    assert not staged.exists()
+    take_over(store.folder, attempt=2)
+    assert not staged.parent.exists()
 
 
 def test_only_the_last_three_are_kept(store: SnapshotStore) -> None:
@@ -121,9 +123,9 @@ def test_of_one_step_the_later_attempt_is_the_newer(store: SnapshotStore) -> Non
 
 
 def test_a_superseded_attempt_publishes_nothing(store: SnapshotStore) -> None:
-    assert store.commit(snapshot(4), attempt=1, may_publish=lambda: False) is None
-    assert store.entries() == []
-    assert list(store.folder.iterdir()) == []
+    with pytest.raises(SupersededError):
+        store.commit(snapshot(4), attempt=1, stage=Stage(store.folder, 1, is_newest=lambda: False))
+    assert not store.folder.exists()
 
 
 def test_the_light_reader_sees_the_same_state(store: SnapshotStore) -> None:
