@@ -9,14 +9,19 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from hpc_yolo.processes import boot_id, node_name, process_start
+from hpc_yolo.small_files import read_file
 
 RECORD_BYTES = 1024
 #: A heartbeat older than this, from another machine, is taken for a dead worker (seconds).
 STALE_AFTER_S = 60.0
+
+#: A storage that takes longer to answer, and so a heartbeat that is older while its worker lives, is a trouble (seconds).
+SILENT_AFTER_S = 20.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -42,17 +47,24 @@ class Beat:
     trouble_since: float | None = None
 
 
-class Heart:
-    """Writes one attempt's heartbeat. `beat` costs a few microseconds; it is called at every step and by a thread."""
+_FIELDS = frozenset(it.name for it in fields(Beat))
 
-    def __init__(self, path: Path) -> None:
+
+class Heart:
+    """Writes one attempt's heartbeat. `beat` costs a few microseconds; it is called at every step."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self.record = Beat(pid=os.getpid(), started=process_start(os.getpid()) or 0, host=node_name(), boot=boot_id())
+        self._clock = clock
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         self.beat()
 
     def beat(self) -> None:
-        self.record.time = round(time.time(), 3)
-        line = json.dumps(asdict(self.record))
+        self.write(self.record)
+
+    def write(self, record: Beat) -> None:
+        record.time = round(self._clock(), 3)
+        line = json.dumps(asdict(record))
         os.pwrite(self._fd, line.encode().ljust(RECORD_BYTES - 1) + b"\n", 0)
 
     def close(self) -> None:
@@ -62,11 +74,12 @@ class Heart:
 def read_beat(path: Path) -> Beat | None:
     """The last record, or None where there is none (yet)."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_file(path))
     except (OSError, ValueError):
         return None
-    known = {f.name for f in fields(Beat)}
-    return Beat(**{k: v for k, v in values.items() if k in known})
+    if values.keys() <= _FIELDS:
+        return Beat(**values)
+    return Beat(**{k: v for k, v in values.items() if k in _FIELDS})  # of a later release
 
 
 def is_alive(beat: Beat, now: float | None = None) -> bool:

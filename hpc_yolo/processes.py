@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def process_start(pid: int) -> int | None:
     return None if fields is None or fields[0] in ("Z", "X") else int(fields[19])
 
 
+@cache
 def boot_id() -> str:
     """Names this boot of this machine; containers and virtual nodes on one kernel share it, and its processes."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -39,16 +39,25 @@ def _check_weights(key: str, path: Path, digest: str) -> None:
         )
 
 
+def check_data(frozen: FrozenRun) -> Path:
+    """The data set's folder.
+
+    Raises:
+        DataError: it is gone.
+    """
+    root = Path(str(frozen.data["path"]))
+    if not root.is_dir():
+        raise DataError(f"the data set's folder {root} is gone. Put it back, and run it again.")
+    return root
+
+
 def has_changed_data(frozen: FrozenRun) -> bool:
     """Whether images or labels were added, removed or changed in size since the run was frozen.
 
     Raises:
         DataError: the data set is gone.
     """
-    root = Path(str(frozen.data["path"]))
-    if not root.is_dir():
-        raise DataError(f"the data set's folder {root} is gone. Put it back, and run it again.")
-    return digest_of_data(Path(frozen.data_yaml), root, frozen.data, frozen.task) != frozen.data_digest
+    return digest_of_data(Path(frozen.data_yaml), check_data(frozen), frozen.data, frozen.task) != frozen.data_digest
 
 
 def digest_of_weights(path: Path) -> str:

@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     NOT_EQUAL = 1  # `compare` found a difference
     USAGE = 2
     BAD_DATA = 65
+    GROUP = 69  # the ranks did not come together, or lost one of them
     BUG = 70
     BUSY = 73  # another worker trains this run, or a newer attempt took it over
     STORAGE = 74

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from tests.material import ARCHITECTURE
+from tests.material import ARCHITECTURE, write_scenes
 
 HEIGHT, WIDTH = 72, 96
 NAMES = {0: "red", 1: "green", 2: "blue"}
@@ -76,6 +77,60 @@ def write_kinds(root: Path, train: int = 5, val: int = 6) -> Path:
 def small_model(*head: Any, **changes: Any) -> dict[str, Any]:
     """The detector of material.py with another head, such as `small_model([4, 5], 1, "Segment", ["nc", 8, 16])`."""
     return {**ARCHITECTURE, "head": [list(head)], **changes}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained, on what, and how."""
+
+    task: str
+    write: Callable[[Path], Path]
+    model: dict[str, Any]
+    family: str = "yolo"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+TWO, THREE = [4, 5], [2, 4, 5]  # the layers that a head sees
+CASES = {
+    "segment": Case("segment", write_segments, small_model(TWO, 1, "Segment", ["nc", 8, 16])),
+    "pose": Case("pose", write_poses, small_model(TWO, 1, "Pose", ["nc", [3, 3]], kpt_shape=[3, 3])),
+    "obb": Case("obb", write_turned_boxes, small_model(TWO, 1, "OBB", ["nc", 1])),
+    "classify": Case("classify", write_kinds, small_model(-1, 1, "Classify", ["nc"])),
+    "semantic": Case("semantic", write_masks, small_model(TWO, 1, "SemanticSegment", ["nc"])),
+    "semantic-polygons": Case("semantic", write_segments, small_model(TWO, 1, "SemanticSegment", ["nc"])),
+    "depth": Case("depth", write_depths, small_model(THREE, 1, "Depth", [16], nc=1)),
+    "rtdetr": Case(
+        "detect",
+        write_scenes,
+        small_model(THREE, 1, "RTDETRDecoder", ["nc", 32, 20, 2, 4, 2]),
+        family="rtdetr",
+        options={"optimizer": "AdamW"},
+    ),
+    "world": Case("detect", write_scenes, small_model(TWO, 1, "WorldDetect", ["nc", 512, True]), family="world"),
+    "yoloe": Case("detect", write_scenes, small_model(THREE, 1, "YOLOEDetect", ["nc", 512, True]), family="yoloe"),
+    "yoloe-segment": Case(
+        "segment",
+        write_segments,
+        small_model(THREE, 1, "YOLOESegment", ["nc", 8, 16, 512, True]),
+        family="yoloe",
+    ),
+}
+
+
+def made(case: Case, folder: Path, **options: Any) -> dict[str, Any]:
+    """The options of an attempt at `case`, its data and model written below `folder`."""
+    model = folder / "model.yaml"
+    model.write_text(yaml.safe_dump(case.model))
+    data = str(case.write(folder / "data"))
+    return {
+        "task": case.task,
+        "family": case.family,
+        "data": data,
+        "model": str(model),
+        "epochs": 2,
+        **case.options,
+        **options,
+    }
 
 
 def _write(

@@ -35,18 +35,19 @@ class Window:
         self._images, self._masks = images, masks
         self._part = range(first, first + size)
         self._candidates: list[int] = []
-        self._members: dict[int, set[int]] = {}  # of each stream that this process serves
+        self._members: dict[tuple[int, int], set[int]] = {}  # of each stream and lane that this process serves
         self._loaded: set[int] = set()
-        self._at: tuple[int, int] | None = None
+        self._at: tuple[int, int, int] | None = None
 
     def move_to(self, slot: Slot) -> None:
-        at = (slot.epoch, slot.batch)
+        at = (slot.epoch, slot.batch, self.order.lane(slot))
         if at == self._at:
             return
         self._at = at
-        drawn = self.order.window(*at)
-        self._candidates = [index - self._part.start for index in drawn if index in self._part]
-        self._members[self.order.stream(*at)] = set(self._candidates)
+        self._candidates = [index - self._part.start for index in self.order.window(*at) if index in self._part]
+        if not self._candidates and int(slot) in self._part:  # it fills up a last batch, out of another lane
+            self._candidates, self._at = [int(slot) - self._part.start], None
+        self._members[self.order.stream(*at[:2]), at[2]] = set(self._candidates)
         needed = set().union(*self._members.values())
         for index in self._loaded - needed:
             self._images[index] = None
@@ -67,19 +68,19 @@ class Window:
         self._loaded.add(index)
 
 
-def window_size(dataset: Any) -> int:
-    """How many recent images its mosaics may draw from.
+def window_size(dataset: Any, batch_size: int) -> int:
+    """How many recent images its mosaics may draw from: as many as in stock ultralytics with batches of that size.
 
     Raises:
         ConfigError: it is of a kind whose history is not known.
     """
     if isinstance(dataset, YOLOConcatDataset):
         # a whole batch at least, so that a mosaic finds an image of its own part
-        return max(sum(map(window_size, dataset.datasets)), *(int(it.batch_size) for it in dataset.datasets))
+        return max(sum(window_size(it, batch_size) for it in dataset.datasets), batch_size)
     if isinstance(dataset, ClassificationDataset):
         return 1  # no mosaic: every sample is made of its own image
     if isinstance(dataset, BaseDataset):
-        return max(int(dataset.max_buffer_length), 1)
+        return min(len(dataset), 8 * batch_size, 1000)
     raise ConfigError(
         f"exact training does not know the data set {type(dataset).__name__}; please report the options that led here."
     )

@@ -5,14 +5,20 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from hpc_yolo.processes import node_name
+from hpc_yolo.snapshot.reading import newest_state  # light: looks at headers only
 
+_PACKAGE = Path(__file__).parents[1]
 #: Packages whose version can change a bit of the result.
 _PACKAGES = ("torch", "torchvision", "ultralytics", "numpy", "opencv-python", "pillow", "albumentations")
 
@@ -25,7 +31,9 @@ COMPARED = {
     "cpu_vendor": "CPU vendor",
     "cpu_capability": "CPU vector instructions",
     "cpu_threads": "CPU threads",
+    "ranks": "ranks",
     "python": "Python",
+    "code": "hpc-yolo's training code",
     **{name: name for name in _PACKAGES},
 }
 
@@ -57,7 +65,13 @@ def pin(cpu_threads: int, capability: str | None = None) -> str:
     return level
 
 
-def record(device: Any, cpu_threads: int, capability: str) -> dict[str, Any]:
+def pin_as_saved(cpu_threads: int, snapshots: Path) -> str:
+    """As `pin`, to what the newest snapshot of that folder was saved with."""
+    before = newest_state(snapshots)
+    return pin(cpu_threads, None if before is None else before["environment"]["cpu_capability"])
+
+
+def record(device: Any, cpu_threads: int, capability: str, ranks: int = 1) -> dict[str, Any]:
     """What this attempt runs on, as plain values. `device` is a torch.device."""
     import torch
 
@@ -71,8 +85,11 @@ def record(device: Any, cpu_threads: int, capability: str) -> dict[str, Any]:
         "cpu_vendor": vendor,
         "cpu_capability": capability,
         "cpu_threads": cpu_threads,
+        "ranks": ranks,
         "python": ".".join(platform.python_version_tuple()[:2]),
         **{name: _version(name) for name in _PACKAGES},
+        "ultralytics": _upstream_version(),
+        "code": digest_of_code(_PACKAGE / "exact", _PACKAGE / "snapshot"),
         "node": node_name(),
         "cpu": model,
         "kernel": platform.release(),
@@ -80,13 +97,42 @@ def record(device: Any, cpu_threads: int, capability: str) -> dict[str, Any]:
     }
 
 
+def card(record: dict[str, Any]) -> dict[str, str]:
+    """What processes that train together must have in common: software. Of other hardware only the bits depend."""
+    return {COMPARED[name]: str(record[name]) for name in ("ranks", "python", "code", *_PACKAGES)}
+
+
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What can change bits between two records, as `what: before -> now`."""
+    """What can change bits between two records, as `what: before -> now`. An earlier release may have recorded less."""
     return [
         f"{words}: {before.get(name)} -> {now.get(name)}"
         for name, words in COMPARED.items()
-        if before.get(name) != now.get(name)
+        if name in before and before[name] != now.get(name)
     ]
+
+
+def digest_of_code(*folders: Path) -> str:
+    """Of the Python files in these folders: their names and contents."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted(folder.rglob("*.py")):
+            content = file.read_bytes()
+            digest.update(f"{file.relative_to(folder)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+def _upstream_version() -> str:
+    """Of the ultralytics that is imported. A checkout keeps its version whatever is edited in it, so its code counts."""
+    import ultralytics
+
+    imported = Path(ultralytics.__file__).parent
+    try:
+        installed = Path(str(metadata.distribution("ultralytics").locate_file("ultralytics")))
+    except metadata.PackageNotFoundError:
+        installed = None
+    if installed is not None and installed.is_dir() and installed.samefile(imported):
+        return str(_version("ultralytics"))
+    return f"{ultralytics.__version__} (a checkout, code {digest_of_code(imported)})"
 
 
 def _version(package: str) -> str | None:
@@ -108,3 +154,14 @@ def _cpu() -> tuple[str, set[str], str]:
         fields[name.strip()] = value.strip()
     flags = set(fields.get("flags", fields.get("Features", "")).split())
     return fields.get("vendor_id", platform.machine()), flags, fields.get("model name", "")
+
+
+@contextmanager
+def imports_for_good() -> Iterator[None]:
+    """What is imported here stays: searching it for garbage, again and again, takes a tenth of a start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

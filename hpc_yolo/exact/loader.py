@@ -10,12 +10,17 @@ from typing import Any
 
 import torch
 from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
+from torch.utils.data.distributed import DistributedSampler
+from ultralytics.data.build import ContiguousDistributedSampler
 
 from hpc_yolo.errors import ConfigError
 from hpc_yolo.exact.dataset import make_positioned, window_size
 from hpc_yolo.exact.order import DataOrder, PositionedBatches
+from hpc_yolo.exact.place import Place
 from hpc_yolo.processes import signal_when_parent_dies
 
+#: Upstream asks for a DistributedSampler where it shuffles, and for its own where it does not.
+_SHUFFLING, _SEQUENTIAL = (RandomSampler, DistributedSampler), (SequentialSampler, ContiguousDistributedSampler)
 _WARNINGS = (signal.SIGUSR1, signal.SIGTERM)
 
 
@@ -49,26 +54,33 @@ def make_quiet(loader: Any) -> None:
     object.__setattr__(loader, "__class__", _quiet(loader.__class__))
 
 
-def make_exact(loader: Any, *, seed: int, streams: int) -> PositionedBatches:
+def make_exact(loader: Any, *, seed: int, streams: int, lanes: int, place: Place) -> PositionedBatches:
     """Turn a training loader into one whose content is a function of position, in place.
+
+    Args:
+        streams, lanes: see DataOrder.
+        place: of whose part of each batch; the loader's batch size is that of the part.
 
     Raises:
         ConfigError: its sampler is neither random nor sequential, so the order cannot be known.
     """
     dataset = loader.dataset
-    if not isinstance(loader.sampler, RandomSampler | SequentialSampler):
+    if not isinstance(loader.sampler, (*_SHUFFLING, *_SEQUENTIAL)):
         raise ConfigError(
             f"exact training does not know the order of {type(loader.sampler).__name__}; "
             "please report the options that led here."
         )
+    batch_size = loader.batch_size * place.world
     order = DataOrder(
         len(dataset),
-        loader.batch_size,
+        batch_size,
         seed=seed,
-        shuffle=isinstance(loader.sampler, RandomSampler),
+        shuffle=isinstance(loader.sampler, _SHUFFLING),
         drop_last=loader.drop_last,
         streams=streams,
-        window=window_size(dataset),
+        lanes=lanes,
+        window=window_size(dataset, -(-batch_size // lanes)),
+        place=place,
     )
     batches = PositionedBatches(order)
     make_positioned(dataset, order, seed)

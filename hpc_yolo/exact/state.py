@@ -11,37 +11,70 @@ from typing import Any
 from torch import Tensor
 from ultralytics.utils.torch_utils import unwrap_model
 
+from hpc_yolo.exact.places import Places
+
 #: Arguments that ultralytics settles while it starts (`auto` optimizer, automatic batch size): another attempt must not
 #: settle them anew.
 SETTLED_ARGS = ("batch", "optimizer", "lr0", "warmup_bias_lr")
 
 _ATTRIBUTES = ("best_fitness", "fitness", "metrics", "nan_recovery_attempts")
 
+#: Of a distillation. It is frozen, and built anew from a file whose content the config pins (sources.py).
+_TEACHER = "teacher_model."
 
-def state_tensors(trainer: Any) -> dict[str, Tensor]:
-    """Every tensor of the state, as it lives in the trainer; nothing is copied.
+
+class StateTensors:
+    """Every tensor of a trainer's state, as it lives in the trainer; nothing is copied.
 
     Names: `model/<key>`, `ema/<key>`, `optimizer/<parameter index>/<key>`, `grad/<parameter>` (only while gradients are
     being accumulated), `loss/<...>`.
     """
-    found: dict[str, Tensor] = {}
-    for key, value in unwrap_model(trainer.model).state_dict().items():
-        found[f"model/{key}"] = value
-    for key, value in trainer.ema.ema.state_dict().items():
-        found[f"ema/{key}"] = value
-    for index, entries in _optimizer_entries(trainer.optimizer):
-        for key, value in entries.items():
-            if isinstance(value, Tensor):
-                found[f"optimizer/{index}/{key}"] = value
-    for name, parameter in unwrap_model(trainer.model).named_parameters():
-        if parameter.grad is not None:
-            found[f"grad/{name}"] = parameter.grad
-    if trainer.loss is not None:
-        found["loss/loss"] = trainer.loss
-        found.update({f"loss/items/{k}": v for k, v in trainer.loss_items.items()})
-    if trainer.tloss is not None:
-        found.update({f"loss/mean/{k}": v for k, v in trainer.tloss.items()})
-    return found
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self.renew()
+
+    def renew(self) -> None:
+        """Look at the modules anew: their tree may have changed."""
+        self._model = Places(unwrap_model(self._trainer.model), "model/", omit=_TEACHER)
+        self._ema = Places(self._trainer.ema.ema, "ema/")
+        parameters = unwrap_model(self._trainer.model).named_parameters(remove_duplicate=False)
+        self._gradients = [(f"grad/{name}", it) for name, it in parameters if not name.startswith(_TEACHER)]
+        self._optimizer: list[tuple[str, dict[str, Any], str]] = []
+        self._optimizer_state: Any = None
+        self._optimizer_size = 0
+
+    def gather(self) -> dict[str, Tensor]:
+        trainer = self._trainer
+        if self._model.module is not unwrap_model(trainer.model) or self._ema.module is not trainer.ema.ema:
+            self.renew()
+        found = self._model.tensors()
+        found.update(self._ema.tensors())
+        found.update({name: entries[key] for name, entries, key in self._optimizer_places()})
+        found.update({name: it.grad for name, it in self._gradients if it.grad is not None})
+        if trainer.loss is not None:
+            found["loss/loss"] = trainer.loss
+            found.update({f"loss/items/{k}": v for k, v in trainer.loss_items.items()})
+        if trainer.tloss is not None:
+            found.update({f"loss/mean/{k}": v for k, v in trainer.tloss.items()})
+        return found
+
+    def _optimizer_places(self) -> list[tuple[str, dict[str, Any], str]]:
+        """Name, and where it is kept, of each tensor of the optimizer's state.
+
+        Found anew when that was replaced (torch does so when it loads a state), or has grown or shrunk.
+        """
+        state = self._trainer.optimizer.state
+        size = sum(map(len, state.values()))
+        if state is not self._optimizer_state or size != self._optimizer_size:
+            self._optimizer_state, self._optimizer_size = state, size
+            self._optimizer = [
+                (f"optimizer/{index}/{key}", entries, key)
+                for index, entries in _optimizer_entries(self._trainer.optimizer)
+                for key, value in entries.items()
+                if isinstance(value, Tensor)
+            ]
+        return self._optimizer
 
 
 def capture_plain(trainer: Any) -> dict[str, Any]:
@@ -69,7 +102,8 @@ def capture_plain(trainer: Any) -> dict[str, Any]:
 def restore(trainer: Any, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
     """Put a captured state into a trainer whose model, optimizer and EMA are built, but have not trained."""
     model = unwrap_model(trainer.model)
-    model.load_state_dict(_group(tensors, "model/"))
+    teacher = {key: value for key, value in model.state_dict().items() if key.startswith(_TEACHER)}
+    model.load_state_dict({**_group(tensors, "model/"), **teacher})
     trainer.ema.ema.load_state_dict(_group(tensors, "ema/"))
     trainer.ema.updates = plain["ema_updates"]
     _restore_optimizer(trainer.optimizer, tensors, plain)
@@ -91,7 +125,7 @@ def restore(trainer: Any, tensors: dict[str, Tensor], plain: dict[str, Any]) -> 
 
 def restore_gradients(trainer: Any, tensors: dict[str, Tensor]) -> None:
     """Put back what was accumulated since the last step; upstream zeroes the gradients after `resume_training`."""
-    parameters = dict(unwrap_model(trainer.model).named_parameters())
+    parameters = dict(unwrap_model(trainer.model).named_parameters(remove_duplicate=False))
     for name, value in _group(tensors, "grad/").items():
         parameters[name].grad = value.to(trainer.device)
 

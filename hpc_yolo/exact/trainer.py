@@ -21,8 +21,11 @@ from hpc_yolo.errors import DataError
 from hpc_yolo.events import Kind
 from hpc_yolo.exact import state, upstream
 from hpc_yolo.exact.cadence import steps_in
+from hpc_yolo.exact.companion import Companion
 from hpc_yolo.exact.keys import key, seed_all
 from hpc_yolo.exact.loader import abandon, make_exact, make_ordered
+from hpc_yolo.exact.own import gather_own, own_of_rank
+from hpc_yolo.exact.ranks import Alone, Ranks, Wish
 from hpc_yolo.exact.session import Session
 from hpc_yolo.exact.stop import StopTraining
 from hpc_yolo.snapshot.format import Position, Snapshot
@@ -53,10 +56,20 @@ class ExactMixin(_Upstream):
 
     family = "yolo"  # as in hpc_yolo.tasks
 
-    def __init__(self, *, session: Session, overrides: dict[str, Any], cpu_threads: int, streams: int) -> None:
+    def __init__(
+        self,
+        *,
+        session: Session | Companion,
+        overrides: dict[str, Any],
+        cpu_threads: int,
+        streams: int,
+        ranks: Ranks | None = None,
+    ) -> None:
         self._session = session
+        self._ranks = ranks or Alone()
         self._resumed = session.resumed  # until the first batch (or the end of the epoch) has taken over what it holds
         self._streams = streams
+        self._lanes = self._ranks.place.world if self._resumed is None else int(self._resumed.plain["lanes"])
         self._nominal_accumulate = 1
         self._in_batch = False
         self._last_opt_step = -1
@@ -65,14 +78,17 @@ class ExactMixin(_Upstream):
         self._loader_epoch = 0  # where a running loader goes on by itself
         self._is_final = False
         self._seconds_before = 0.0
+        self._tensors: state.StateTensors | None = None  # of this epoch
         self.rows = ""  # results.csv, whose truth is here: the file follows
         workers = overrides.get("workers")
         upstream.patch(self._decide_amp, cpu_threads)
+        if self._ranks.place.world > 1:
+            upstream.patch_for_ranks()
         super().__init__(overrides=overrides)
         if workers is not None:
             self.args.workers = workers  # upstream sets 0 on the CPU
         torch.set_num_threads(cpu_threads)  # upstream sets it on the CPU only; 1 and 2 threads give different bits
-        self.wdir: Any = upstream.published(self.save_dir, session.publish) / "weights"
+        self.wdir: Any = upstream.published(self.save_dir, session.publish, session.stage) / "weights"
         self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
         self.add_callback("on_val_batch_end", self._after_validation_batch)
         if self._resumed is not None:
@@ -89,6 +105,19 @@ class ExactMixin(_Upstream):
     @accumulate.setter
     def accumulate(self, value: int) -> None:
         self._nominal_accumulate = value
+
+    @property
+    def world_size(self) -> int:
+        """As upstream means it: 0 without several processes. It would count the devices of this one."""
+        world = self._ranks.place.world
+        return world if world > 1 else self._devices
+
+    @world_size.setter
+    def world_size(self, value: int) -> None:
+        self._devices = value
+
+    def _setup_ddp(self) -> None:
+        """The ranks have met, and each has one device (ranks.py)."""
 
     def train(self) -> None:
         try:
@@ -127,7 +156,10 @@ class ExactMixin(_Upstream):
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
         if mode == "train":
-            self._batches = make_exact(loader, seed=self.args.seed, streams=self._streams)
+            place = self._ranks.place
+            self._batches = make_exact(
+                loader, seed=self.args.seed, streams=self._streams, lanes=self._lanes, place=place
+            )
         else:
             make_ordered(loader)
         return loader
@@ -151,7 +183,7 @@ class ExactMixin(_Upstream):
         super().resume_training(ckpt)
         if self._resumed is None:
             return
-        state.restore(self, self._resumed.tensors, self._resumed.plain)
+        state.restore(self, own_of_rank(self._ranks.place, self._resumed.tensors), self._resumed.plain)
         position = self._resumed.position
         self.start_epoch, self._batch, self._step = position.epoch, position.batch, position.step
         self._last_opt_step = self._resumed.plain["last_opt_step"]
@@ -206,18 +238,19 @@ class ExactMixin(_Upstream):
         self._note(Phase.FINAL)
         self._session.settle()  # it reads last.pt and best.pt
         self._session.check_fence_now()
+        self._ranks.wait_for_all()
         seed_all(key(self.args.seed, self.epoch, 0, _FINAL), self.device)
         super().final_eval()
 
     # --- what happens at upstream's events ---------------------------------------------------------------------------
 
     def _at_on_pretrain_routine_end(self) -> None:
-        if self._session.stop.is_set:
+        if self._may_leave():
             raise StopTraining
 
     def _at_on_train_start(self) -> None:
         self.train_time_start = time.time() - self._seconds_before
-        record, nb = self._session.heart.record, len(self.train_loader)
+        record, nb = self._session.journal.record, len(self.train_loader)
         record.epochs, record.batches = self.epochs, nb
         record.steps_total = steps_in(nb * self.epochs, self._get_warmup_iterations(nb), self._nominal_accumulate)
 
@@ -232,15 +265,15 @@ class ExactMixin(_Upstream):
             self.train_loader.reset()  # an epoch is redone (NaN recovery): the running loader is past it
         self._batches.restart_at(self.epoch, self._batch, self.nan_recovery_attempts)
         self._loader_epoch = self.epoch + 1
+        self._tensors = None
         if resumed:
             state.restore_gradients(self, resumed.tensors)
         self._note(Phase.TRAIN)
 
     def _at_on_train_batch_start(self) -> None:
         resumed = self._resumed
-        if (
-            self._session.stop.is_set
-        ):  # it came after the last batch ended: in validation's tail, or before the first batch
+        # it came after the last batch ended: in validation's tail, or before the first batch; several ranks agree later
+        if self._session.stop.is_set and self._ranks.place.world == 1:
             self._leave(save=resumed is None and (self._step > 0 or self._batch > 0 or self.epoch > 0))
         if resumed:
             self._take_over(resumed)
@@ -252,9 +285,10 @@ class ExactMixin(_Upstream):
         is_last = self._batch == len(self.train_loader)
         self._note(Phase.VALIDATE if is_last else Phase.TRAIN)
         self._session.check_fence()
-        if self._session.stop.is_set:
+        agreed = self._ranks.agree(self._wish())
+        if agreed is Wish.STOP:
             self._leave(save=True)
-        if is_last or self._session.interval.is_due(self._step):
+        if is_last or agreed is Wish.SAVE:
             self._save("epoch" if is_last else "interval")
 
     def _at_on_train_epoch_end(self) -> None:
@@ -267,7 +301,7 @@ class ExactMixin(_Upstream):
 
     def _after_validation_batch(self, _validator: Any) -> None:
         self._session.check_fence()
-        if self._session.stop.is_set:  # nothing has changed since the snapshot at the end of the epoch
+        if self._may_leave():  # nothing has changed since the snapshot at the end of the epoch
             self._leave(save=False)
 
     def _at_on_fit_epoch_end(self) -> None:
@@ -293,6 +327,15 @@ class ExactMixin(_Upstream):
         resumed.tensors.clear()  # the session holds the snapshot as long as the run: up to gigabytes for nothing
         self._resumed = None
 
+    def _wish(self) -> Wish:
+        if self._session.stop.is_set:
+            return Wish.STOP
+        return Wish.SAVE if self._session.interval.is_due(self._step) else Wish.NONE
+
+    def _may_leave(self) -> bool:
+        """Where there is nothing to save, rank 0 leaves, and whoever started the others ends them: they may wait for it."""
+        return self._session.stop.is_set and self._ranks.place.rank == 0
+
     def _leave(self, *, save: bool) -> None:
         if save:
             self._save("stop")
@@ -300,16 +343,26 @@ class ExactMixin(_Upstream):
         raise StopTraining
 
     def _save(self, cause: str, phase: Phase | None = None) -> None:
+        self._tensors = self._tensors or state.StateTensors(self)
+        tensors = self._tensors.gather()
+        if self._ranks.place.world > 1 and phase is not Phase.DONE:
+            tensors.update(gather_own(self._ranks, tensors))
+        if self._ranks.place.rank > 0:
+            return
         plain = {
             **state.capture_plain(self),
+            "ranks": self._ranks.place.world,
+            "lanes": self._lanes,
             "last_opt_step": self._last_opt_step,
             "seconds": round(time.time() - self.train_time_start, 3),
             "environment": self._session.environment,
         }
-        self._session.save(self._position(phase), state.state_tensors(self), plain, cause)
+        self._session.save(self._position(phase), tensors, plain, cause)
 
     def _will_fork(self) -> bool:
         """Whether this epoch starts dataloader workers: the first one, one that is redone, and where mosaic is closed."""
+        if not self.args.workers:
+            return False
         is_closing = self.epoch == self.epochs - self.args.close_mosaic
         return self.train_loader.iterator is None or self._loader_epoch != self.epoch or is_closing
 

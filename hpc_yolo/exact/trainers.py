@@ -13,7 +13,7 @@ from ultralytics.models.rtdetr.train import RTDETRTrainer
 
 from hpc_yolo.errors import ConfigError
 from hpc_yolo.exact.trainer import ExactMixin
-from hpc_yolo.exact.upstream import uncalibrated
+from hpc_yolo.exact.upstream import copy_published, uncalibrated
 
 
 class ExactDetectionTrainer(ExactMixin, yolo.detect.DetectionTrainer):
@@ -38,13 +38,13 @@ class ExactDepthTrainer(ExactMixin, yolo.depth.DepthTrainer):
     def final_eval(self) -> None:
         for file in (self.best, self.last):
             if (before := uncalibrated(file)).exists():
-                before.replace(file)
+                copy_published(before, file)
         super().final_eval()
 
     def _at_on_train_end(self) -> None:
         super()._at_on_train_end()
         for file in (self.best, self.last):
-            uncalibrated(file).unlink(missing_ok=True)
+            file.stage.remove(Path(uncalibrated(file)))
 
 
 class ExactClassificationTrainer(ExactMixin, yolo.classify.ClassificationTrainer):

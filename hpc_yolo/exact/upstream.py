@@ -11,12 +11,15 @@ import linecache
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial, wraps
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
+import torch
 import ultralytics
+from torch import nn
 from ultralytics.data import augment, base, build, dataset
 from ultralytics.engine import trainer, validator
 from ultralytics.models.yolo.depth import calibrate
@@ -27,7 +30,8 @@ from ultralytics.utils import nms, torch_utils
 
 from hpc_yolo.errors import ConfigError
 from hpc_yolo.exact.loader import positioned_enumerate
-from hpc_yolo.rundir import atomic_file, fsync_dir, fsync_file
+from hpc_yolo.rundir import fsync_file
+from hpc_yolo.staging import Stage
 
 TESTED = "8.4.190"
 
@@ -52,8 +56,13 @@ RELIED_ON: tuple[tuple[Any, str, int], ...] = (
     (trainer.BaseTrainer.save_model, "self.best.write_bytes(serialized_ckpt)", 1),
     (trainer.BaseTrainer.final_eval, "strip_optimizer(self.last)", 1),
     (trainer.BaseTrainer.__init__, "self.args.workers = 0", 1),  # undone on the CPU
+    (trainer.BaseTrainer._setup_train, "device_ids=[self.device.index]", 1),  # [None] on the CPU
+    (trainer.BaseTrainer._do_train, "self._setup_ddp()", 1),
+    (trainer.BaseTrainer._build_train_pipeline, "rank=LOCAL_RANK", 2),
+    (validator.BaseValidator.__call__, "get_torch_device_backend(device_type).current_device()", 1),
     (validator.BaseValidator.__call__, 'self.run_callbacks("on_val_batch_end")', 1),
     (augment.Mosaic.get_indexes, "random.choices(list(self.dataset.buffer)", 1),
+    (base.BaseDataset.__init__, "min((self.ni, self.batch_size * 8, 1000)) if self.augment", 1),  # window_size
     (base.BaseDataset.load_image, "self.buffer.append(i)", 1),
     (base.BaseDataset.load_image, "1 < len(self.buffer)", 1),
     (build.InfiniteDataLoader, "self.batch_sampler.sampler", 1),
@@ -126,16 +135,60 @@ def patch(check_amp: Callable[[Any], bool], cpu_threads: int) -> None:
         nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=float("inf"))
 
 
+def patch_for_ranks() -> None:
+    """Let upstream's code for several GPUs of one node train on whatever each process has: one GPU, or the CPU."""
+    trainer.nn = _copy_of(nn, parallel=_copy_of(nn.parallel, DistributedDataParallel=_distributed))
+    if not torch.cuda.is_available():
+        validator.get_torch_device_backend = lambda _device: _NoDevice()
+        if not isinstance(validator.AutoBackend, partial):
+            validator.AutoBackend = partial(_on_cpu, validator.AutoBackend)
+
+
+def _copy_of(module: ModuleType, **changes: Any) -> ModuleType:
+    """A module with all of another's names (upstream looks through them), and some of its own."""
+    made = ModuleType(module.__name__)
+    made.__dict__.update({**module.__dict__, **changes})
+    return made
+
+
+def _distributed(module: Any, device_ids: list[Any], **options: Any) -> Any:
+    """torch's wrapper, which takes no list of devices on the CPU; upstream gives it [None]."""
+    devices = None if device_ids == [None] else device_ids
+    return nn.parallel.DistributedDataParallel(module, device_ids=devices, **options)
+
+
+class _NoDevice:
+    def current_device(self) -> int:
+        """Of a GPU that is not there; see `_on_cpu`."""
+        return 0
+
+
+def _on_cpu(make: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    return make(*args, **{**options, "device": torch.device("cpu")})
+
+
 _ConcretePath: Any = type(Path())  # the platform's own class
 
 
-def published(path: Path, publish: Callable[[Path, bytes], None]) -> Any:
-    """`path`, such that a file written below it with `write_bytes` is handed to `publish`; the loop goes on meanwhile."""
+def published(
+    path: Path, publish: Callable[[Path, bytes], None], stage_of: Callable[[Path], Stage] = lambda it: Stage(it, 0)
+) -> Any:
+    """`path`, such that a file written below it with `write_bytes` is handed to `publish`; the loop goes on meanwhile.
+
+    What replaces such a file by itself, below, does so through its `stage`.
+    """
 
     class PublishedPath(_ConcretePath):
         def write_bytes(self, data: Any) -> int:
             publish(Path(self), bytes(data))
             return len(data)
+
+        def mkdir(self, *_args: Any, **_options: Any) -> None:
+            """Its stage makes the folder. Upstream makes it at every epoch's end, and would wait for a storage that hangs."""
+
+        @property
+        def stage(self) -> Stage:
+            return stage_of(Path(self.parent))
 
     return PublishedPath(path)
 
@@ -147,36 +200,49 @@ class ResultsPath(_ConcretePath):
         pass
 
 
+class _NoCheckpointError(Exception):
+    """There was nothing to strip, and nothing was written."""
+
+
 def _atomic_strip(strip: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     @wraps(strip)
-    def atomic(f: str | Path = "best.pt", s: str = "", updates: dict[str, Any] | None = None) -> dict[str, Any]:
-        final = Path(s or f)
-        temporary = final.with_name(f".{final.name}.strip")
-        stripped = strip(f, s=str(temporary), updates=updates)
-        if stripped:  # empty: `f` was no checkpoint, and nothing was written
+    def atomic(f: Any, s: str = "", updates: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Replaces `f`, which is published, whole; with `s`, and elsewhere, it is upstream's."""
+        if s or not hasattr(f, "stage"):
+            return strip(f, s=s, updates=updates)
+        stripped: dict[str, Any] = {}
+        with suppress(_NoCheckpointError), f.stage.replacing(Path(f)) as temporary:
+            stripped = strip(f, s=str(temporary), updates=updates)
+            if not stripped:
+                raise _NoCheckpointError
             fsync_file(temporary)
-            temporary.replace(final)
-            fsync_dir(final.parent)
         return stripped
 
     return atomic
 
 
-def uncalibrated(file: Path) -> Path:
-    """Where a depth model's weights are kept as they were before their calibration."""
+def uncalibrated(file: Any) -> Any:
+    """Where a published depth model is kept as it was before its calibration; published as well."""
     return file.with_name(f".{file.name}.uncalibrated")
+
+
+def copy_published(source: Any, to: Any) -> None:
+    """Make `to` what `source` is; both are published."""
+    with to.stage.replacing(Path(to)) as temporary:
+        shutil.copyfile(source, temporary)
+        fsync_file(temporary)
 
 
 def _repeatable_calibration(fit: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(fit)
-    def repeatable(ckpt_path: str | Path, *args: Any, **kwargs: Any) -> Any:
+    def repeatable(ckpt_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Replaces the file whole, and keeps what it was: a final evaluation that is begun again needs it."""
-        final = Path(ckpt_path)
-        with atomic_file(uncalibrated(final)) as kept:
-            shutil.copyfile(final, kept)
-        with atomic_file(final) as temporary:
-            shutil.copyfile(final, temporary)
-            return fit(temporary, *args, **kwargs)
+        copy_published(ckpt_path, uncalibrated(ckpt_path))
+        with ckpt_path.stage.replacing(Path(ckpt_path)) as temporary:
+            shutil.copyfile(ckpt_path, temporary)
+            found = fit(temporary, *args, **kwargs)
+            fsync_file(temporary)
+        return found
 
     return repeatable
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from importlib import metadata
+from pathlib import Path
 
 import pytest
+import torch
 
 from hpc_yolo.exact import environment
 
@@ -40,3 +43,26 @@ def test_differences_name_what_changed_and_leave_out_what_cannot_matter() -> Non
 
     assert environment.differences(before, now) == ["GPU: A100 -> H100"]
     assert environment.differences(before, before) == []
+
+
+def test_what_an_earlier_release_did_not_record_is_no_difference() -> None:
+    assert environment.differences({"torch": "2.15.0"}, {"torch": "2.15.0", "code": "1a2b"}) == []
+
+
+def test_any_edit_of_the_code_changes_its_digest(tmp_path: Path) -> None:
+    (tmp_path / "exact").mkdir()
+    (tmp_path / "exact" / "order.py").write_text("a = 1\n")
+    before = environment.digest_of_code(tmp_path)
+    (tmp_path / "exact" / "notes.txt").write_text("no code\n")
+    same = environment.digest_of_code(tmp_path)
+    (tmp_path / "exact" / "order.py").write_text("a = 2\n")
+
+    assert same == before
+    assert environment.digest_of_code(tmp_path) != before
+
+
+def test_the_record_names_the_code_and_the_version_of_an_installed_ultralytics() -> None:
+    now = environment.record(torch.device("cpu"), 1, "avx2")
+
+    assert now["ultralytics"] == metadata.version("ultralytics")
+    assert len(now["code"]) == 12

@@ -27,7 +27,11 @@ def reasons(device: str, family: str = "yolo", **train: Any) -> str:
         ("train.time", ("cpu", "cuda"), {"time": 1.5}),
         ("train.quantize=8", ("cpu", "cuda"), {"quantize": 8}),
         ("train.deterministic=false", ("cuda",), {"deterministic": False}),
-        ("train.compile", ("cuda",), {"compile": "reduce-overhead"}),
+        ("by their time", ("cuda",), {"compile": "reduce-overhead"}),
+        ("by their time", ("cpu", "cuda"), {"compile": "max-autotune-no-cudagraphs"}),
+        ("train.multi_scale", ("cpu", "cuda"), {"compile": True, "multi_scale": 0.5}),
+        ("train.rect", ("cpu", "cuda"), {"compile": True, "rect": True}),
+        ("train.compile", (), {"compile": False, "multi_scale": 0.5, "rect": True}),
         ("grid_sample", ("cuda",), {"family": "rtdetr"}),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.exact.conftest import Lab, stop_at
+from tests.lab import Lab, stop_at
 
 pytestmark = pytest.mark.matrix
 

@@ -12,8 +12,8 @@ from hpc_yolo.exact import trainer as exact_trainer
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.snapshot.format import Snapshot
 from hpc_yolo.snapshot.store import SnapshotStore
+from tests.lab import Lab, Plateau, StopWhen, stop_at
 from tests.material import write_architecture
-from tests.unit.exact.conftest import Lab, Plateau, StopWhen, stop_at
 
 Change = Callable[[Snapshot], None]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.exact.conftest import Cramped, Glitch, Lab, StopWhen, stop_at
+from tests.lab import Cramped, Glitch, Lab, StopWhen, stop_at
 
 LAST_BATCH = 3  # 14 images in batches of 4
 

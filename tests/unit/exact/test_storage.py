@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +12,13 @@ import pytest
 
 from hpc_yolo.errors import StorageError
 from hpc_yolo.events import Kind, Ledger, read_events
-from hpc_yolo.exact.session import Session
-from hpc_yolo.heartbeat import read_beat
+from hpc_yolo.exact.journal import Journal
+from hpc_yolo.heartbeat import Heart, read_beat
 from hpc_yolo.rundir import RunDir
+from hpc_yolo.snapshot.retention import Series
 from hpc_yolo.snapshot.store import SnapshotStore
-from tests.unit.exact.conftest import Lab, stop_at
+from hpc_yolo.staging import take_over
+from tests.lab import Lab, stop_at
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 
@@ -95,29 +96,46 @@ def test_a_stop_while_the_disk_is_full_saves_to_the_node(
     found = fallback.newest()
     assert found is not None
     (small / "ballast").unlink()
-    SnapshotStore(small / "snapshots").commit(found[1], attempt=1)  # as the worker takes it up
+    take_over(small / "snapshots", attempt=2)  # the first one's writer lives on in this process, and tries again
+    SnapshotStore(small / "snapshots").commit(found[1], attempt=2)  # as the worker takes it up
     assert lab.attempt("small") == "done"
     assert lab.differences("undisturbed", "small") == []
 
 
-def test_what_trainer_and_writer_tell_at_once_is_told_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Ledger.append
-
-    def append(self: Ledger, kind: Kind, **fields: object) -> None:
-        slow(self, kind, **fields)
-        time.sleep(0.001)
-
-    told: list[Session] = []
-    lab.attempt("told", ("on_train_start", lambda trainer: told.append(trainer._session) or False), epochs=1)
-    monkeypatch.setattr(Ledger, "append", append)
+def test_what_two_threads_tell_at_once_is_told_once(tmp_path: Path) -> None:
+    journal = Journal(Ledger(tmp_path / "events"), Heart(tmp_path / "heartbeat"))
     threads = [
-        threading.Thread(target=lambda: [told[0].tell(Kind.INTERVAL_CHOSEN, n=n) for n in range(30)]) for _ in range(2)
+        threading.Thread(target=lambda: [journal.tell(Kind.INTERVAL_CHOSEN, n=n) for n in range(30)]) for _ in range(2)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    events = read_events(RunDir(lab.root / "told").attempt(1).events)
-    numbers = sorted(event.fields["n"] for event in events if event.kind is Kind.INTERVAL_CHOSEN)
+    assert journal.settle(10)
+    numbers = sorted(event.fields["n"] for event in read_events(tmp_path / "events"))
     assert numbers == sorted([*range(30), *range(30)])
+
+
+def test_events_that_the_storage_did_not_take_come_later_in_their_order(tmp_path: Path) -> None:
+    folder = tmp_path / "away"
+    journal = Journal(Ledger(folder / "events"), Heart(tmp_path / "heartbeat"))
+    for n in range(3):
+        journal.tell(Kind.INTERVAL_CHOSEN, n=n)
+    assert not journal.settle(0.1)
+    folder.mkdir()
+
+    assert journal.settle(10)
+    assert [event.fields["n"] for event in read_events(folder / "events")] == [0, 1, 2]
+
+
+def test_an_epoch_of_the_series_stays_although_the_stop_came_with_its_last_batch(
+    bare_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bare_lab, "session_options", {"series": Series("every", 1)})
+    assert bare_lab.attempt("stopped", stop_at(0, 3)) == "stopped"  # 14 images in batches of 4
+    assert bare_lab.attempt("stopped") == "done"
+
+    entries = SnapshotStore(RunDir(bare_lab.root / "stopped").snapshots_dir).entries()
+    assert bare_lab.newest("stopped").plain["kept"]["series"] == [entry.step for entry in entries]
+    assert len(entries) == 3

@@ -10,9 +10,10 @@ import pytest
 from hpc_yolo.errors import ConfigError, DataError
 from hpc_yolo.exact import trainer as exact_trainer
 from hpc_yolo.exact.loader import make_quiet
+from tests.lab import Lab, Plateau, stop_at
 from tests.material import write_scenes
-from tests.unit.exact.conftest import Lab, Plateau, stop_at
-from tests.unit.exact.test_tasks import CASES, assert_exact, made
+from tests.tasks_material import CASES, made
+from tests.unit.exact.test_tasks import assert_exact
 
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "classify-autoaugment": ("classify", {"auto_augment": "autoaugment", "erasing": 0.9, "workers": 1}),

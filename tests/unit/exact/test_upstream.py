@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,7 @@ def test_stripping_what_is_no_checkpoint_leaves_it_alone(tmp_path: Path) -> None
     upstream.patch(lambda _model: False, cpu_threads=1)
     (tmp_path / "best.pt").write_bytes(b"no checkpoint")
 
-    assert trainer.strip_optimizer(tmp_path / "best.pt") == {}
+    assert trainer.strip_optimizer(upstream.published(tmp_path, lambda _path, _content: None) / "best.pt") == {}
     assert (tmp_path / "best.pt").read_bytes() == b"no checkpoint"
 
 
@@ -85,3 +87,14 @@ def test_torch_s_own_loading_does_not_notice_a_flipped_bit(tmp_path: Path) -> No
     file.write_bytes(content)
 
     assert not torch.equal(torch.load(file), torch.zeros(1000))
+
+
+def test_for_several_ranks_torch_is_replaced_by_something_that_has_all_of_it() -> None:
+    """Upstream finds the normalisation layers, which are to have no weight decay, by looking through `torch.nn`."""
+    script = (
+        "from torch import nn; from ultralytics.engine import trainer; from hpc_yolo.exact import upstream; "
+        "upstream.patch_for_ranks(); assert trainer.nn is not nn; "
+        "assert vars(nn).keys() == vars(trainer.nn).keys(); "
+        "assert [k for k in vars(nn) if getattr(trainer.nn, k) is not getattr(nn, k)] == ['parallel']"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
