@@ -6,9 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from hpc_yolo.errors import HpcYoloError
 from hpc_yolo.types import ExitCode, JobId
@@ -16,6 +19,8 @@ from hpc_yolo.types import ExitCode, JobId
 #: A controller that answers later than that is taken for one that does not (seconds).
 TIMEOUT_S = 20.0
 _SUBMIT_TIMEOUT_S = 60.0
+_LOOK_EVERY_S = 0.1
+_MOST_SAID = 1 << 16
 
 
 class SlurmError(HpcYoloError):
@@ -29,6 +34,10 @@ class SlurmError(HpcYoloError):
         return re.split(r" (?=\w+: (?:error|fatal):)", str(self))[-1]
 
 
+class NoAnswerError(SlurmError):
+    """It did not answer in time; what it was asked for may happen nevertheless."""
+
+
 class NoSlurmError(SlurmError):
     """There is no such command here: this is no node of a cluster, or its module is not loaded."""
 
@@ -38,7 +47,8 @@ def run(words: Sequence[str], timeout_s: float = TIMEOUT_S) -> str:
 
     Raises:
         NoSlurmError: it is not on PATH.
-        SlurmError: it failed or took too long; with what it wrote to stderr.
+        NoAnswerError: it took too long.
+        SlurmError: it failed; with what it wrote to stderr.
     """
     try:
         answer = subprocess.run(
@@ -54,11 +64,18 @@ def run(words: Sequence[str], timeout_s: float = TIMEOUT_S) -> str:
     except FileNotFoundError:
         raise missing(words[0]) from None
     except subprocess.TimeoutExpired:
-        raise SlurmError(f"`{' '.join(words[:2])}` did not answer within {timeout_s:g} s. Is slurmctld up?") from None
+        raise _no_answer(words, timeout_s) from None
     if answer.returncode != 0:
-        said = " ".join((answer.stderr.strip() or answer.stdout.strip()).split())
-        raise SlurmError(said or f"`{' '.join(words[:2])}` failed with exit code {answer.returncode}")
+        raise _failed(words, answer.returncode, answer.stderr.strip() or answer.stdout.strip())
     return answer.stdout
+
+
+def _no_answer(words: Sequence[str], timeout_s: float) -> NoAnswerError:
+    return NoAnswerError(f"`{' '.join(words[:2])}` did not answer within {timeout_s:g} s. Is slurmctld up?")
+
+
+def _failed(words: Sequence[str], code: int, said: str) -> SlurmError:
+    return SlurmError(" ".join(said.split()) or f"`{' '.join(words[:2])}` failed with exit code {code}")
 
 
 def environment() -> dict[str, str]:
@@ -80,18 +97,56 @@ def require(command: str) -> None:
         raise missing(command)
 
 
-def sbatch(script: Path) -> JobId:
+def sbatch(script: Path, give_up_on: str | None = None) -> JobId:
     """Submit a script; returns the job's id (an array's own, without an index).
 
+    Args:
+        give_up_on: words of sbatch's between two tries of its own, with which it is taken to have refused.
+
     Raises:
+        NoAnswerError: it may have been submitted nevertheless.
         SlurmError: with sbatch's own words.
     """
     with _outside_of_jobs(), _as_written(script):
-        said = run(["sbatch", str(script)], _SUBMIT_TIMEOUT_S)
+        said = _run_impatiently(["sbatch", str(script)], _SUBMIT_TIMEOUT_S, give_up_on)
     found = re.search(r"Submitted batch job (\d+)", said)
     if found is None:
         raise SlurmError(f"sbatch did not name a job; it said: {' '.join(said.split())!r}")
     return JobId(found[1])
+
+
+def _run_impatiently(words: Sequence[str], timeout_s: float, give_up_on: str | None) -> str:
+    """As `run`, but that what it says to stderr is read while it goes on."""
+    until = time.monotonic() + timeout_s
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment())
+        except FileNotFoundError:
+            raise missing(words[0]) from None
+        try:
+            while (code := _poll(process)) is None:
+                if give_up_on is not None and give_up_on in (said := _read(err)):
+                    raise SlurmError(" ".join(said.split()))
+                if time.monotonic() > until:
+                    raise _no_answer(words, timeout_s)
+        finally:
+            process.kill()
+            process.wait()
+        if code != 0:
+            raise _failed(words, code, _read(err).strip() or _read(out).strip())
+        return _read(out)
+
+
+def _poll(process: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return process.wait(_LOOK_EVERY_S)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _read(file: IO[bytes]) -> str:
+    """From its beginning, and without moving the place where the process writes on."""
+    return os.pread(file.fileno(), _MOST_SAID, 0).decode(errors="replace")
 
 
 def requeue_words(job: JobId) -> list[str]:
@@ -102,9 +157,16 @@ def show_words(job: JobId) -> list[str]:
     return ["scontrol", "--oneliner", "show", "job", job]
 
 
-def release(job: JobId) -> None:
-    """Let a held job be scheduled again."""
-    run(["scontrol", "release", job])
+def release(jobs: Iterable[JobId]) -> None:
+    """Let held jobs be scheduled again. One that Slurm refuses keeps none of the others."""
+    if ids := list(jobs):
+        run(["scontrol", "release", ",".join(ids)])
+
+
+def requeue(jobs: Iterable[JobId]) -> None:
+    """Have jobs that run end and wait again, each with its id. One that Slurm refuses keeps none of the others."""
+    if ids := list(jobs):
+        run(["scontrol", "requeue", ",".join(ids)])
 
 
 def cancel(jobs: Iterable[JobId], *, only_waiting: bool = False) -> None:

@@ -12,7 +12,7 @@ from hpc_yolo.types import JobId
 #: Job with array index, state, expected or real start, nodes, reason.
 _SQUEUE = "%i|%T|%S|%N|%r"
 _SACCT = "JobID,State,ExitCode,NodeList"
-_TOGETHER = 500  # ids on one command line
+_TOGETHER = 5000  # ids on one command line: a word of it may have 128 kB
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -49,6 +49,18 @@ def read_queue(users: Iterable[str]) -> dict[JobId, Entry]:
     return parse_squeue(
         commands.run(["squeue", "--noheader", "--array", "--states=all", f"--user={named}", f"--format={_SQUEUE}"])
     )
+
+
+def read_comments(users: Iterable[str]) -> dict[JobId, str]:
+    """The comment of every job of these users that Slurm still knows; of an array one line may stand for many tasks.
+
+    Raises:
+        SlurmError
+    """
+    named = ",".join(sorted(set(users)))
+    said = commands.run(["squeue", "--noheader", "--states=all", f"--user={named}", "--format=%i|%k"])
+    pairs = (line.partition("|") for line in said.splitlines())
+    return {JobId(job): comment for job, bar, comment in pairs if bar}
 
 
 def read_accounting(jobs: Iterable[JobId]) -> dict[JobId, Entry]:

@@ -26,7 +26,7 @@ class Meaning:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class HandBack:
-    """How the job went back to the scheduler: requeued (by us), gone (it is no longer ours), refused."""
+    """How the job went back to the scheduler: requeued (by us), gone (it is no longer ours), refused, left (to others)."""
 
     how: str
     said: str = ""
@@ -43,6 +43,9 @@ class Allocation(Protocol):
 
     def guess(self, signum: signal.Signals) -> Meaning:
         """What the warning most likely means, where there is no answer. Also called by the main thread: no waiting."""
+
+    def is_near_its_limit(self) -> bool:
+        """Whether the end of its time is so near that a warning of it is overdue."""
 
     def hand_back(self, within_s: float) -> HandBack | None:
         """Have the job started again. None where there is nothing to do for that."""
@@ -84,6 +87,9 @@ class LocalAllocation:
     def guess(self, signum: signal.Signals) -> Meaning:
         is_preemption = signum == signal.SIGUSR1
         return Meaning(reason=StopReason.PREEMPTION if is_preemption else StopReason.CANCELLATION)
+
+    def is_near_its_limit(self) -> bool:
+        return False
 
     def hand_back(self, within_s: float) -> HandBack | None:
         return None

@@ -2,7 +2,8 @@
 
 Measured on 22.05: a preemption leaves JobState=RUNNING, sets PreemptTime, and moves EndTime to the end of the grace period;
 scancel and the end of a time limit make it COMPLETING; a requeue by anybody makes Restarts greater than this start's own,
-with COMPLETING on a node that is well and PENDING on one that was taken down.
+with COMPLETING on a node that is well and PENDING on one that was taken down. Where one of several was, the job completes on
+the others, and its NodeList lacks that one.
 """
 
 from __future__ import annotations
@@ -20,19 +21,22 @@ _TICK_S = 5.0
 KILL_WAIT_S = 30.0
 
 
-def meaning_of(job: Job | None, signum: signal.Signals, restarts: int, signal_delay_s: float, now: float) -> Meaning:
+def meaning_of(
+    job: Job | None, signum: signal.Signals, restarts: int, signal_delay_s: float, now: float, nodes: str = ""
+) -> Meaning:
     """What `signum` meant to the start of a job that has been restarted `restarts` times.
 
     Args:
         job: what Slurm says of it right after the signal; None where it does not know the job any more.
         signal_delay_s: what the job asked for: how long before its time limit it is warned.
         now: seconds since the epoch.
+        nodes: those of this start, as Slurm writes them; empty where it is one, which is told without.
     """
     if job is None:
         return Meaning(reason=StopReason.CANCELLATION, said="Slurm no longer knows the job")
     said = f"JobState={job.state} Reason={job.reason or 'None'} Restarts={job.restarts}"
     if job.restarts > restarts:
-        return _requeued_by_slurm(job, restarts, said)
+        return _requeued_by_slurm(job, restarts, nodes, said)
     if job.state in ALIVE:
         return _while_running(job, signum, signal_delay_s, now, said)
     if job.state == "TIMEOUT" or job.reason == "TimeLimit":
@@ -45,12 +49,14 @@ def meaning_of(job: Job | None, signum: signal.Signals, restarts: int, signal_de
     )
 
 
-def _requeued_by_slurm(job: Job, restarts: int, said: str) -> Meaning:
+def _requeued_by_slurm(job: Job, restarts: int, nodes: str, said: str) -> Meaning:
     """Without a grace period a preempted job is requeued first and warned then; it completes on nodes that are well.
 
     A node that was given up on has nothing to complete, so the job waits, or runs elsewhere, already. (Or it completes a
     start after this one, which failed on the node that came back.)
     """
+    if nodes and job.nodes and job.nodes != nodes:
+        return Meaning(reason=StopReason.NODE_FAILURE, said=f"{said}: of {nodes} there is {job.nodes} left")
     is_at_its_end = job.state == "COMPLETING" and job.restarts == restarts + 1 and "launch" not in (job.reason or "")
     reason = StopReason.PREEMPTION if is_at_its_end else StopReason.NODE_FAILURE
     return Meaning(reason=reason, said=f"{said}: Slurm has queued the job again already")

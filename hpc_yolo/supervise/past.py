@@ -23,7 +23,8 @@ def past_of(run: RunDir, before: AttemptDir) -> list[Past]:
 def last_step(attempt: AttemptDir, events: list[Event] | None = None) -> int:
     """The last optimizer step that the attempt did or resumed from. The heartbeat survives any kill of the worker."""
     beat = read_beat(attempt.heartbeat)
-    told = [int(e.fields.get("step") or 0) for e in (read_events(attempt.events) if events is None else events)]
+    known = read_events(attempt.events) if events is None else events
+    told = [int(e.fields.get("step") or 0) for e in known if e.kind is not Kind.SNAPSHOTS_GONE]  # its step was lost
     return max([*told, beat.step if beat else 0])
 
 
@@ -40,8 +41,7 @@ def meant_exit_code(attempt: AttemptDir, code: int) -> int:
 
 
 def last_event(attempt: AttemptDir, kind: Kind) -> Event | None:
-    found = [event for event in read_events(attempt.events) if event.kind is kind]
-    return found[-1] if found else None
+    return read_events(attempt.events).last(kind)
 
 
 def started_by(attempt: AttemptDir) -> Mapping[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,11 +19,8 @@ from hpc_yolo.supervise.allocation import HandBack, Meaning
 from hpc_yolo.supervise.meaning import meaning_of
 from hpc_yolo.supervise.past import last_step
 from hpc_yolo.supervise.policy import Silence, told
+from hpc_yolo.supervise.question import CALL_S, RETRY_S, Question, TimeLimit
 from hpc_yolo.types import JobId, StopReason
-
-_RETRY_S = 2.0
-#: One call at most; the grace period may leave less.
-_CALL_S = 10.0
 
 #: Says to the supervisor how long before its time limit the job is warned; set by the job's script.
 SIGNAL_DELAY_VARIABLE = "HPC_YOLO_SIGNAL_DELAY_S"
@@ -37,8 +33,7 @@ OUT_OF_MEMORY = 253
 class SlurmAllocation:
     """Asks about the job that this process runs in.
 
-    Calls of `scontrol` inherit our blocked signals, so a second warning, which Slurm sends to every process of the step,
-    does not kill one in its middle. A task of an array is named ARRAY_INDEX: the plain number of one of them is the whole
+    A task of an array is named ARRAY_INDEX: the plain number of one of them is the whole
     array's as well, and a requeue of that would start all of it again.
     """
 
@@ -51,13 +46,15 @@ class SlurmAllocation:
         signal_delay_s: float,
         folder: Path,
         clock: Callable[[], float] = time.time,
+        nodes: str = "",
     ) -> None:
-        self._job, self._restarts = job, restarts
-        self._signal_delay_s, self._folder, self._clock = signal_delay_s, folder, clock
+        self.job, self.restarts = job, restarts
+        self.signal_delay_s, self.folder, self._clock = signal_delay_s, folder, clock
+        self._nodes = nodes
         self._signum = signal.SIGUSR1
-        self._call: subprocess.Popen[str] | None = None
-        self._called_at = 0.0
+        self._question: Question | None = None
         self._meaning: Meaning | None = None
+        self._limit = TimeLimit(lambda: Question(job), signal_delay_s, clock)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> SlurmAllocation:
@@ -67,19 +64,24 @@ class SlurmAllocation:
             restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
             signal_delay_s=float(environ.get(SIGNAL_DELAY_VARIABLE) or 0),
             folder=Path(environ.get("SUBMITIT_FOLDER", ".")),
+            nodes=environ.get("SLURM_JOB_NODELIST", "") if environ.get("SLURM_JOB_NUM_NODES", "1") != "1" else "",
         )
 
     def identity(self) -> dict[str, Any]:
-        return {"job_id": self._job, "restart_count": self._restarts, "signal_delay_s": self._signal_delay_s}
+        return {"job_id": self.job, "restart_count": self.restarts, "signal_delay_s": self.signal_delay_s}
 
     def inquire(self, signum: signal.Signals) -> None:
-        self._signum = signum
-        self._ask()
+        self._signum, self._question = signum, Question(self.job)
 
     def meaning(self) -> Meaning | None:
-        if self._meaning is None and self._call is not None:
-            self._collect(self._call)
+        answer = self._question.answer() if self._meaning is None and self._question is not None else None
+        if answer is not None:
+            asked_for, now = self.signal_delay_s, self._clock()
+            self._meaning = meaning_of(answer.job, self._signum, self.restarts, asked_for, now, self._nodes)
         return self._meaning
+
+    def is_near_its_limit(self) -> bool:
+        return self._limit.is_near()
 
     def guess(self, signum: signal.Signals) -> Meaning:
         """A preemption. Whoever requeues asks Slurm once more, so that a cancelled job stays cancelled."""
@@ -88,14 +90,14 @@ class SlurmAllocation:
     def leave(self, code: int) -> None:
         """For the job's script, which sees srun's exit code only."""
         with suppress(OSError):
-            code_file(self._folder, self._job, self._restarts).write_text(f"{code}\n", encoding="utf-8")
+            code_file(self.folder, self.job, self.restarts).write_text(f"{code}\n", encoding="utf-8")
 
     def withdraw(self) -> None:
         """The run has failed for good: where Slurm was first to queue the job again, take it out."""
         with suppress(commands.SlurmError):
-            job = show(self._job)
-            if job is not None and job.restarts > self._restarts:
-                commands.cancel([self._job])
+            job = show(self.job)
+            if job is not None and job.restarts > self.restarts:
+                commands.cancel([self.job])
 
     def hand_back(self, within_s: float) -> HandBack:
         """Requeue the job unless Slurm has done so, or has ended it; tries until the time is over.
@@ -106,12 +108,12 @@ class SlurmAllocation:
         said = "there was no time left to ask Slurm"
         while (left := until - time.monotonic()) > 0:
             try:
-                return self._requeue(min(left, _CALL_S))
+                return self._requeue(min(left, CALL_S))
             except commands.NoSlurmError as error:
                 return HandBack(how="refused", said=str(error))
             except commands.SlurmError as error:
                 said = str(error)
-            time.sleep(min(_RETRY_S, max(0.0, until - time.monotonic())))
+            time.sleep(min(RETRY_S, max(0.0, until - time.monotonic())))
         return HandBack(how="refused", said=said)
 
     def may_supersede(self, started: Mapping[str, Any]) -> bool:
@@ -119,8 +121,8 @@ class SlurmAllocation:
         other = started.get("job_id")
         if other is None:
             return False  # trained on some machine without Slurm: only its heartbeat tells
-        if other == self._job:
-            return int(started.get("restart_count") or 0) < self._restarts
+        if other == self.job:
+            return int(started.get("restart_count") or 0) < self.restarts
         try:
             job = show(JobId(str(other)))
         except commands.SlurmError:
@@ -134,11 +136,11 @@ class SlurmAllocation:
             reason = StopReason(explained.fields["reason"])
             why = f"{reason.value.replace('_', ' ')}; the grace period was over before its state was saved"
             return Silence(reason=reason, why=why, step=step)
-        if started.get("job_id") != self._job:
+        if started.get("job_id") != self.job:
             return Silence(
                 reason=StopReason.NODE_FAILURE, why=f"job {started.get('job_id')} ended without a word", step=step
             )
-        code = self._code_that_the_script_saw(int(started.get("restart_count") or 0))
+        code = self._code_that_was_seen(int(started.get("restart_count") or 0))
         if code is None:
             return Silence(reason=StopReason.NODE_FAILURE, why="its node was lost without a warning", step=step)
         if code == OUT_OF_MEMORY:
@@ -146,50 +148,27 @@ class SlurmAllocation:
         how = told(128 - code if code > 128 else code).replace("the worker", "the supervisor")
         return Silence(reason=StopReason.FAILURE, why=how, step=step)
 
-    def _ask(self) -> None:
-        try:
-            self._call = subprocess.Popen(
-                commands.show_words(self._job),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                env=commands.environment(),
-            )
-        except OSError:
-            self._call = None
-        self._called_at = time.monotonic()
-
-    def _collect(self, call: subprocess.Popen[str]) -> None:
-        """Take the answer if it is there; ask again where it was none."""
-        if call.poll() is None:
-            if time.monotonic() > self._called_at + _CALL_S:
-                call.kill()
-            return
-        assert call.stdout is not None
-        said = call.stdout.read()
-        job = parse_job(said) if call.returncode == 0 else None
-        if job is not None or "Invalid job id" in said:
-            self._meaning = meaning_of(job, self._signum, self._restarts, self._signal_delay_s, self._clock())
-        elif time.monotonic() > self._called_at + _RETRY_S:
-            self._ask()
-
     def _requeue(self, timeout_s: float) -> HandBack:
-        job = parse_job(commands.run(commands.show_words(self._job), timeout_s))
-        if not is_still_ours(job, self._restarts):
+        job = parse_job(commands.run(commands.show_words(self.job), timeout_s))
+        if not is_still_ours(job, self.restarts):
             said = f"JobState={job.state} Restarts={job.restarts}" if job else "Slurm no longer knows the job"
             return HandBack(how="gone", said=said)
-        commands.run(commands.requeue_words(self._job), timeout_s)
+        commands.run(commands.requeue_words(self.job), timeout_s)
         return HandBack(how="requeued")
 
-    def _code_that_the_script_saw(self, restarts: int) -> int | None:
-        try:
-            lines = ends_file(self._folder, self._job).read_text(encoding="utf-8").splitlines()
-        except OSError:
-            return None
-        codes = [line.split()[1] for line in lines if line.split()[:1] == [str(restarts)] and len(line.split()) == 2]
-        return int(codes[-1]) if codes and codes[-1].isdigit() else None
+    def _code_that_was_seen(self, restarts: int) -> int | None:
+        """By the job's script."""
+        return code_seen(ends_file(self.folder, self.job), restarts)
+
+
+def code_seen(ends: Path, restarts: int) -> int | None:
+    """The exit code that a start of the job left with, where somebody outlived it to note that."""
+    try:
+        lines = ends.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    codes = [line.split()[1] for line in lines if line.split()[:1] == [str(restarts)] and len(line.split()) == 2]
+    return int(codes[-1]) if codes and codes[-1].isdigit() else None
 
 
 def is_still_ours(job: Job | None, restarts: int) -> bool:

@@ -1,23 +1,24 @@
 """Owns the attempts of one run on this node: claims, starts workers, relays stops, tells the end.
 
-Two threads that share no lock. The helper does all the work. The main thread sleeps, takes signals, and only ever sets
-`warned` and reads `verdict`: a lock or a wait that a signal handler interrupted would never be let go.
+Two threads that share no lock. The helper does all the work; it has a third look at the fence. The main thread sleeps, takes
+signals, and only ever sets `warned` and reads `verdict`: a lock or a wait that a signal handler interrupted would never be let
+go.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from hpc_yolo.attempts import claim, is_newest, occupant
+from hpc_yolo.attempts import Watch, busy, claim, is_newest
 from hpc_yolo.config import RetryConfig
 from hpc_yolo.errors import HpcYoloError, StorageError
 from hpc_yolo.events import Kind, Ledger
@@ -25,9 +26,11 @@ from hpc_yolo.processes import boot_id, node_name, process_start
 from hpc_yolo.rundir import AttemptDir, RunDir
 from hpc_yolo.supervise import tree
 from hpc_yolo.supervise.allocation import Allocation, LocalAllocation, Meaning
+from hpc_yolo.supervise.follower import lost_elsewhere
+from hpc_yolo.supervise.group import Part, RankGroup, start_ranks
 from hpc_yolo.supervise.past import is_awaited, last_step, meant_exit_code, past_of, settle_silence, started_by
 from hpc_yolo.supervise.policy import Decision, Ending, Next, decide, leave_between, superseded
-from hpc_yolo.types import SUPERVISOR_VARIABLE, ExitCode, StopReason
+from hpc_yolo.types import ExitCode, StopReason
 
 POLL_S = 0.1
 #: A warning that reaches a whole job may reach the worker, and end it, a moment before it reaches us.
@@ -53,12 +56,15 @@ class Supervisor:
         allocation: Allocation | None = None,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
+        ranks_of: Callable[[AttemptDir], int] = lambda _attempt: 1,
+        nodes: int = 1,
     ) -> None:
         self.warned: signal.Signals | None = None  # written by the main thread only
         self.verdict: Decision | None = None  # written by the helper only, once, as the last thing it does
         self._run = run
         self._worker_command = worker_command
         self._retry_of = retry_of
+        self._ranks_of, self._nodes = ranks_of, nodes
         self._allocation = allocation or LocalAllocation()
         self._environ = environ
         self._clock = clock
@@ -142,12 +148,15 @@ class Supervisor:
         keeps us out; for others we wait a while, as they may be on their way out.
         """
         until = self._clock() + self._allocation.patience_s
+        watch = Watch(self._run)
         while self.warned is None:
-            taken = occupant(self._run)
+            taken = watch.look()
             is_ours = taken is not None and (taken.pid, taken.host) == (os.getpid(), node_name())
             is_past = taken is not None and self._allocation.may_supersede(started_by(taken.attempt))
-            if taken is None or is_ours or is_past or self._clock() >= until:
-                return claim(self._run, supersede=is_ours or is_past)
+            if taken is None or is_ours or is_past:
+                return claim(self._run, past=watch.newest)
+            if watch.is_sure and self._clock() >= until:
+                raise busy(self._run, taken)
             self._pause(1.0)
         return None
 
@@ -166,6 +175,8 @@ class Supervisor:
             return _not_started(ledger, error)
         code, is_overdue = self._watch(worker, attempt, ledger)
         self._worker_pid = None
+        if worker.lost is not None and worker.size * self._nodes > 1:
+            _tell(ledger, Kind.RANK_LOST, rank=worker.lost[0], exit_code=worker.lost[1])
         tree.kill_children()
         if not is_newest(self._run, attempt):
             _tell_end(ledger, superseded(), code)
@@ -200,33 +211,30 @@ class Supervisor:
             **self._allocation.identity(),
         }
 
-    def _spawn(self, attempt: AttemptDir) -> subprocess.Popen[bytes]:
-        with ExitStack() as files:
-            out, err = (files.enter_context(path.open("ab")) for path in (attempt.stdout, attempt.stderr))
-            worker = subprocess.Popen(
-                self._worker_command(attempt),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env={**self._environ, SUPERVISOR_VARIABLE: str(os.getpid())},
-            )
+    def _spawn(self, attempt: AttemptDir) -> RankGroup:
+        ranks = self._ranks_of(attempt)
+        part, elsewhere = Part(ranks, 0, ranks * self._nodes), partial(lost_elsewhere, attempt, self._nodes)
+        worker = start_ranks(self._worker_command(attempt), attempt, part, self._environ, elsewhere)
         self._worker_pid = worker.pid
         return worker
 
-    def _watch(self, worker: subprocess.Popen[bytes], attempt: AttemptDir, ledger: Ledger) -> tuple[int, bool]:
+    def _watch(self, worker: RankGroup, attempt: AttemptDir, ledger: Ledger) -> tuple[int, bool]:
         """Wait for the worker's end; pass a warning on, once, and kill the worker when it takes too long to stop."""
-        is_overdue, looked_at = False, self._clock()
-        while (code := worker.poll()) is None:
-            if self.warned is not None:
-                is_overdue = self._press(worker, self.warned, ledger) or is_overdue
-            if self._clock() > looked_at + _FENCE_S:
-                looked_at = self._clock()
-                if not _is_newest(self._run, attempt):
-                    worker.kill()
-            time.sleep(POLL_S)
+        is_overdue, is_over = False, threading.Event()
+        fence = (self._run, attempt, worker, is_over)
+        threading.Thread(target=_kill_when_superseded, args=fence, name="fence", daemon=True).start()
+        try:
+            while (code := worker.poll()) is None:
+                if self.warned is not None:
+                    is_overdue = self._press(worker, self.warned, ledger) or is_overdue
+                elif self._allocation.is_near_its_limit():
+                    os.kill(os.getpid(), signal.SIGUSR1)  # in the scheduler's place; the main thread takes it
+                time.sleep(POLL_S)
+        finally:
+            is_over.set()
         return code, is_overdue
 
-    def _press(self, worker: subprocess.Popen[bytes], warned: signal.Signals, ledger: Ledger) -> bool:
+    def _press(self, worker: RankGroup, warned: signal.Signals, ledger: Ledger) -> bool:
         """Bring the worker to stop; returns whether its time is over."""
         if self._asked_of != worker.pid:
             self._asked_of = worker.pid
@@ -297,12 +305,12 @@ class Supervisor:
         return decision
 
 
-def _is_newest(run: RunDir, attempt: AttemptDir) -> bool:
-    """As `is_newest`; a storage that does not answer is no reason to kill anybody."""
-    try:
-        return is_newest(run, attempt)
-    except OSError:
-        return True
+def _kill_when_superseded(run: RunDir, attempt: AttemptDir, worker: RankGroup, is_over: threading.Event) -> None:
+    """In a thread of its own: a storage that hangs must not keep a warning from the worker. An error of it kills nobody."""
+    while not is_over.wait(_FENCE_S):
+        with suppress(OSError):
+            if not is_newest(run, attempt) and not is_over.is_set():
+                worker.kill()
 
 
 def stop_within_s(grace_s: float) -> float:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hpc_yolo.heartbeat import read_beat
 from hpc_yolo.report.history import read_history
 from hpc_yolo.report.status import RunStatus, status_of
 from hpc_yolo.rundir import AttemptDir, RunDir
+from hpc_yolo.supervise.pack import MemberTask, PackTask
 from hpc_yolo.supervise.task import TrainTask
 
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
@@ -34,18 +36,38 @@ class FakeTask(TrainTask):
         return [sys.executable, str(FAKE_WORKER), self.run_dir, str(attempt.number)]
 
 
+class FakeMember(MemberTask):
+    """The real one of several, with another worker."""
+
+    worker_command = FakeTask.worker_command
+
+
+class FakePack(PackTask):
+    """The real task of several, with other workers."""
+
+    def member_command(self, run: RunDir, runs: int) -> list[str]:
+        script = "import sys; from tests.unit.supervised import FakeMember; FakeMember(sys.argv[1], int(sys.argv[2]))()"
+        return [sys.executable, "-c", script, str(run.path), str(runs)]
+
+
 def make_run(path: Path, *parts: dict[str, Any], **retry: Any) -> RunDir:
     path.mkdir(parents=True)
     run = RunDir(path)
     run.run_yaml.write_text(f"{{id: {path.name}}}")
     (path / "part.json").write_text(json.dumps(parts))
-    write_launch(
-        run,
-        Launch(
-            train={}, exact=Exact.WARN, snapshot=SnapshotConfig(), retry=RetryConfig(**retry), cluster=ClusterConfig()
-        ),
-    )
+    write_launch(run, replace(launch_of(), retry=RetryConfig(**retry)))
     return run
+
+
+def launch_of(**snapshot: Any) -> Launch:
+    """What an attempt is launched with by default."""
+    return Launch(
+        train={},
+        exact=Exact.WARN,
+        snapshot=SnapshotConfig(**snapshot),
+        retry=RetryConfig(),
+        cluster=ClusterConfig(),
+    )
 
 
 def task_of(run: RunDir) -> FakeTask:

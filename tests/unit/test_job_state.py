@@ -27,9 +27,11 @@ def entry(state: str, **values: object) -> Entry:
 
 def told(
     ledger: Verdict, slurm: Entry | None, *, has_begun: bool = True, is_local: bool = False, trouble: str | None = None,
-    withdrawn: str = "", folder: Path = Path("/nowhere"),
+    withdrawn: str = "", exit_code: int | None = None, folder: Path = Path("/nowhere"),
 ) -> Verdict:  # fmt: skip
-    submission = Submission(job=JobId("7"), folder=folder, user="me", time=0.0, withdrawn=withdrawn)
+    submission = Submission(
+        job=JobId("7"), folder=folder, user="me", time=0.0, withdrawn=withdrawn, exit_code=exit_code
+    )
     return judge(ledger, JobHistory(submission, slurm, trouble), is_local=is_local, has_begun=has_begun, path="RUN")
 
 
@@ -106,6 +108,18 @@ def test_one_squeue_without_an_answer_settles_nothing() -> None:
     assert told(gone, None, trouble="Socket timed out").state is RunState.REQUEUED
     assert told(Verdict(RunState.FAILED, "an older job"), None, trouble="x", has_begun=False).state is RunState.PENDING
     assert told(Verdict(RunState.FAILED, "failed for good"), None, trouble="x").state is RunState.FAILED
+
+
+def test_a_run_that_its_job_has_ended_while_others_go_on() -> None:
+    """The job stands for others still, so what Slurm says of it is not asked."""
+    failed = told(
+        Verdict(RunState.FAILED, "the worker left with exit code 65"), None, withdrawn="it is over", exit_code=65
+    )
+    silent = told(VANISHED, None, withdrawn="job 7 is done with it (exit code 74)", exit_code=74)
+
+    assert failed == Verdict(RunState.FAILED, "the worker left with exit code 65", 65)
+    assert (silent.state, silent.exit_code) == (RunState.FAILED, 74)
+    assert silent.reason == "job 7 is done with it (exit code 74); `hpc-yolo resume RUN` submits it again"
 
 
 def test_a_run_that_was_withdrawn_before_it_began() -> None:

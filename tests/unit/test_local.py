@@ -12,6 +12,7 @@ import pytest
 
 from hpc_yolo.errors import BusyError, ConfigError
 from hpc_yolo.events import Kind
+from hpc_yolo.frozen import write_launch
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.submit.controller import mend_pickle
 from hpc_yolo.submit.foreground import Submission, kill
@@ -19,6 +20,7 @@ from hpc_yolo.submit.local import launch, submit
 from hpc_yolo.supervise.drill import preempt, stop
 from hpc_yolo.supervise.tree import descendants, send
 from hpc_yolo.types import RunState
+from tests.unit.runs_on_disk import make_done_run
 from tests.unit.supervised import (
     CRASH,
     FINISH,
@@ -26,6 +28,7 @@ from tests.unit.supervised import (
     TRAIN_ON,
     endings,
     events,
+    launch_of,
     make_run,
     processes_of,
     status,
@@ -68,6 +71,16 @@ def outcome(submission: Submission) -> int:
     code = submission.controller.wait(timeout=30)
     until(lambda: not processes_of(submission.run), within_s=5)
     return code
+
+
+def test_a_run_that_ends_removes_what_has_expired_beside_it(begin: Begin, tmp_path: Path) -> None:
+    old = make_done_run(tmp_path / "experiment" / "done")
+    write_launch(old, launch_of(ttl_h=1))
+
+    _, submission = begin(FINISH)
+
+    assert outcome(submission) == 0
+    assert list(old.snapshots_dir.iterdir()) == []
 
 
 def test_a_run_that_finishes_leaves_with_0(begin: Begin) -> None:

@@ -62,3 +62,14 @@ def test_a_start_knows_its_own_number() -> None:
 
     assert meaning_of(running, USR1, restarts=3, signal_delay_s=120, now=NOW).reason is StopReason.PREEMPTION
     assert meaning_of(running, USR1, restarts=2, signal_delay_s=120, now=NOW).reason is StopReason.NODE_FAILURE
+
+
+@pytest.mark.parametrize(
+    ("left", "reason"),
+    [("node1", StopReason.NODE_FAILURE), ("node2", StopReason.NODE_FAILURE), ("node[1-2]", StopReason.PREEMPTION)],
+)
+def test_of_several_nodes_one_that_is_given_up_is_told_from_a_preemption(left: str, reason: StopReason) -> None:
+    """Either way Slurm has queued the job again, and it completes on the nodes that are well."""
+    meaning = meaning_of(job("COMPLETING", restarts=1, nodes=left), TERM, 0, 120, NOW, nodes="node[1-2]")
+
+    assert meaning.reason is reason
