@@ -11,7 +11,6 @@ from pathlib import Path
 
 from hpc_yolo import __version__
 from hpc_yolo.errors import HpcYoloError
-from hpc_yolo.rundir import RunDir
 from hpc_yolo.types import ExitCode
 
 _INTERRUPTED = 128 + 2  # as a shell reports SIGINT
@@ -33,20 +32,46 @@ _HELP = {
     "train": "compose a config, freeze it and train; --help is Hydra's",
     "run": "train a run on, in the foreground; exit 0: done, 75: stopped with its state saved, run it again",
     "status": "how runs stand, one row each",
+    "watch": "sweeps, runs and a log on a full screen, with keys to cancel, requeue and preempt",
+    "results": "what came out of a sweep: parameters, final and best metric of each run, the best first",
     "logs": "what an attempt wrote; its stdout to stdout, its stderr to stderr",
-    "preempt": "warn a run as its scheduler would; a fire drill",
-    "cancel": "stop a run, here or on Slurm; its state is saved, and it stays stopped",
-    "resume": "go on with a run that has stopped, as it was last launched: here, or submitted to Slurm again",
+    "preempt": "warn runs as their scheduler would; a fire drill",
+    "cancel": "stop runs, here or on Slurm; their state is saved, and they stay stopped",
+    "requeue": "hand running jobs back to Slurm, as a preemption would, and release held ones",
+    "resume": "go on with runs that have stopped, as they were last launched: here, or submitted to Slurm again",
+    "report": "one HTML file about a run or a sweep: curves, interruptions, goodput; it loads nothing from elsewhere",
+    "clean": "free space by rule; a preview, until --yes",
     "compare": "compare two runs bit by bit; exit 0: all equal, 1: not",
     "fingerprint": "SHA-256 over the final model, EMA and optimizer tensors",
 }
 _USES = {
     "run": ("run runs/digits/3f2a90c1", "run 3f2a"),
-    "status": ("status", "status runs/digits 3f2a", "status --json | jq '.[].state'"),
+    "status": (
+        "status",
+        "status runs/digits 3f2a",
+        "status --state running,failed --sort eta",
+        "status --sweep 'lr*' --watch",
+        "status --json | jq '.[].state'",
+    ),
+    "watch": ("watch", "watch runs/lr", "watch --sweep 'lr*' --every 10"),
+    "results": (
+        "results runs/lr",
+        "results lr --metric mAP50 --sort lr0",
+        "results lr dropout --format csv > results.csv",
+        "results lr --json | jq -r .best.weights",
+    ),
     "logs": ("logs 3f2a", "logs -f 3f2a", "logs 3f2a --attempt 2"),
-    "preempt": ("preempt 3f2a", "preempt 3f2a 77d0"),
-    "cancel": ("cancel 3f2a", "cancel 3f2a 77d0"),
-    "resume": ("resume 3f2a",),
+    "preempt": ("preempt 3f2a", "preempt 3f2a 77d0", "preempt runs/digits"),
+    "cancel": ("cancel 3f2a", "cancel 3f2a 77d0", "cancel runs/digits"),
+    "requeue": ("requeue 3f2a", "requeue runs/digits"),
+    "resume": ("resume 3f2a", "resume runs/digits"),
+    "report": ("report 3f2a", "report runs/lr-sweep -o lr-sweep.html", "report 3f2a --json | jq .goodput"),
+    "clean": (
+        "clean",
+        "clean runs/lr --older-than 30",
+        "clean --rule logs --rule aside --yes",
+        "clean --json | jq .bytes",
+    ),
     "compare": ("compare runs/a/3f2a90c1 runs/b/3f2a90c1", "compare 3f2a 77d0 --json"),
     "fingerprint": ("fingerprint 3f2a", "fingerprint 3f2a --any --json"),
 }
@@ -57,8 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     is_debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    return _told(lambda: _dispatch(words, is_debug), is_debug)
+
+
+def _told(command: Callable[[], int], is_debug: bool) -> int:
+    """The exit code of a command, its errors told."""
     try:
-        code = _dispatch(words)
+        code = command()
         sys.stdout.flush()
         return code
     except HpcYoloError as error:
@@ -78,17 +108,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail_by_bug(error, is_debug)
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str], is_debug: bool) -> int:
     if words[:1] == ["train"]:  # all the rest is Hydra's, --help too
         from hpc_yolo.submit.train_command import main as train
 
         return train(words[1:])
-    args = build_parser().parse_args(words)
+    if words[:1] == ["_complete"]:  # the shell's; see submit/completion.py
+        from hpc_yolo.report.offers import offers
+
+        print(*offers(build_parser(), words[1:]), sep="\n")
+        return ExitCode.DONE
+    args = build_parser().parse_args(words, argparse.Namespace(is_debug=is_debug))
     command: Callable[[argparse.Namespace], int] = args.command
     return command(args)
 
 
-def _fail(message: str, code: ExitCode, is_debug: bool) -> int:
+def _fail(message: str, code: int, is_debug: bool) -> int:
     if is_debug:
         traceback.print_exc()
     print(f"hpc-yolo: {' '.join(message.split())}", file=sys.stderr)
@@ -120,19 +155,60 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("train", help=_HELP["train"])
     add("run", _run, "run").add_argument("--attempt", type=int, help=argparse.SUPPRESS)
-    status = add("status", _status)
+    status, watch = add("status", _status), add("watch", _watch)
+    for several in (status, watch):
+        several.add_argument(
+            "paths", metavar="PATH", nargs="*", help="runs, or folders of runs (default: all of --runs-dir)"
+        )
+        several.add_argument(
+            "--sweep", default="*", metavar="NAME", help="only runs in folders of this name; 'lr*' is a pattern"
+        )
+    watch.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="between two looks (default: 5)")
+    status.add_argument("--state", type=_words, default=(), metavar="STATE[,STATE]", help="only runs in these states")
     status.add_argument(
-        "paths", metavar="PATH", nargs="*", help="runs, or folders of runs (default: all of --runs-dir)"
+        "--sort", metavar="COLUMN", help="run, state, metric, eta, redone, ... (default: sweep by sweep)"
     )
-    status.add_argument("--json", action="store_true", help="a list with one object a run")
+    shape = status.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="a list with one object a run")
+    shape.add_argument(
+        "--watch", type=float, nargs="?", const=5.0, metavar="SECONDS", help="draw it again every 5 seconds, or SECONDS"
+    )
+    results = add("results", _results)
+    results.add_argument(
+        "sweeps", metavar="SWEEP", nargs="+", help="folders of runs, or names of those below --runs-dir"
+    )
+    results.add_argument("--metric", metavar="NAME", help="such as mAP50 or val/box_loss (default: as in status)")
+    results.add_argument(
+        "--sort", default="best", metavar="KEY", help="best, final, run, state or a parameter (default: best)"
+    )
+    results.add_argument(
+        "--format", choices=("table", "csv", "json", "markdown"), default="table", help="default: table"
+    )
+    results.add_argument("--json", action="store_const", dest="format", const="json", help="the same as --format json")
     logs = add("logs", _logs, "run")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the run is done, failed or cancelled")
     logs.add_argument("--attempt", type=int, metavar="N", help="this attempt alone (default: the newest)")
-    for name, command in (("preempt", _preempt), ("cancel", _cancel)):
-        add(name, command).add_argument(
-            "runs", metavar="RUN", nargs="+", help="a run's directory, or its id, or how the id begins"
-        )
-    add("resume", _resume, "run")
+    for name in ("preempt", "cancel", "requeue", "resume"):
+        several = add(name, _operate)
+        several.add_argument("runs", metavar="RUN", nargs="+", help="runs, or sweeps: directories, names, ids")
+        several.set_defaults(verb=name)
+    report = add("report", _report)
+    report.add_argument("what", metavar="RUN|SWEEP", help="a run, or a folder of runs or its name below --runs-dir")
+    report.add_argument(
+        "-o", metavar="FILE", dest="file", help="where to (default: report.html in there; -: to stdout)"
+    )
+    report.add_argument("--json", action="store_true", help="the values behind the page, to stdout; no page is written")
+    clean = add("clean", _clean)
+    clean.add_argument("paths", metavar="PATH", nargs="*", help="runs, or folders of runs (default: all of --runs-dir)")
+    clean.add_argument(
+        "--rule", action="append", default=[], metavar="NAME",
+        help="what may go: snapshots, older, damaged, leftovers (the default), series, logs, aside",
+    )  # fmt: skip
+    clean.add_argument(
+        "--older-than", type=float, default=0.0, metavar="DAYS", help="only runs of which nothing was heard for so long"
+    )
+    clean.add_argument("--yes", action="store_true", help="remove it")
+    clean.add_argument("--json", action="store_true", help="every file by run and rule")
     add("compare", _compare, "run_a", "run_b").add_argument(
         "--json", action="store_true", help="all differences as JSON"
     )
@@ -142,37 +218,84 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
 def _run(args: argparse.Namespace) -> int:
+    from hpc_yolo.frozen import load_launch
     from hpc_yolo.report.locate import locate
 
     run = locate(args.run, args.runs_dir)
+    if args.attempt is None and load_launch(run.launch_yaml).cluster.ranks_per_node > 1:
+        from hpc_yolo.supervise.task import train_group
+
+        return train_group(run)
+    from hpc_yolo.exact.output import end_output
     from hpc_yolo.exact.worker import main as work  # after the look: torch takes seconds
 
-    code = work(run, args.attempt)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # at once: taking torch down takes seconds, which a grace period may not have
+    code = _told(lambda: work(run, args.attempt), args.is_debug)
+    end_output()
+    # at once, after an error too: taking torch down takes seconds, which a grace period may not have, and a thread that is
+    # just inside C++ then aborts the process
+    os._exit(code)
 
 
 def _status(args: argparse.Namespace) -> int:
+    from hpc_yolo.report.groups import summaries
+    from hpc_yolo.report.jobs import look
+    from hpc_yolo.report.selection import Selection
+    from hpc_yolo.report.status import status_of
+    from hpc_yolo.report.status_view import as_json, as_text
+    from hpc_yolo.report.tables import terminal_size, wants_colour
+
+    selection = Selection(
+        paths=tuple(args.paths), runs_dir=args.runs_dir, states=args.state, sweep=args.sweep, sort=args.sort
+    )
+    if args.watch is not None:
+        from hpc_yolo.report.status_watch import StatusWatch
+
+        StatusWatch(selection, args.watch).run()
+    rows = selection.ordered(look(selection.runs(), status_of))
+    shown, size = selection.shown(rows), terminal_size(sys.stdout)
+    if args.json:
+        print(as_json(shown))
+    elif shown:
+        print(as_text(shown, wants_colour(sys.stdout), size[0] if size else None, summaries(rows)))
+    else:
+        print(f"hpc-yolo: {selection.nothing()}", file=sys.stderr)
+    return ExitCode.DONE
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from hpc_yolo.report.selection import Selection
+    from hpc_yolo.watch.command import watch
+
+    watch(Selection(paths=tuple(args.paths), runs_dir=args.runs_dir, sweep=args.sweep), args.every)
+    return ExitCode.DONE
+
+
+def _results(args: argparse.Namespace) -> int:
+    from hpc_yolo.report import results_view as view
     from hpc_yolo.report.jobs import read_histories
     from hpc_yolo.report.locate import locate_all
-    from hpc_yolo.report.status import status_of
-    from hpc_yolo.report.status_view import as_json, as_table
-    from hpc_yolo.report.tables import wants_colour
+    from hpc_yolo.report.results import results_of
+    from hpc_yolo.report.tables import terminal_size, wants_colour
+    from hpc_yolo.sweeps import overrides_of
 
-    runs = list(locate_all(args.paths, args.runs_dir))
-    rows = [status_of(history) for history in read_histories(runs)]
-    if args.json:
-        print(as_json(rows))
-    elif rows:
-        print(as_table(rows, wants_colour(sys.stdout)))
-    else:
-        where = ", ".join(args.paths) or args.runs_dir
-        print(
-            f"hpc-yolo: no runs in {where}. Start one with `hpc-yolo train`, or look elsewhere with --runs-dir.",
-            file=sys.stderr,
-        )
+    runs = list(locate_all(args.sweeps, args.runs_dir))
+    histories = read_histories(runs)
+    found = results_of(histories, overrides_of(run.path for run in runs), metric=args.metric, sort=args.sort)
+    size = terminal_size(sys.stdout)
+    shapes = {"csv": view.as_csv, "json": view.as_json, "markdown": view.as_markdown}
+    if args.format in shapes:
+        print(shapes[args.format](found))
+    elif found.rows:
+        print(view.as_table(found, wants_colour(sys.stdout), size[0] if size else None), flush=True)
+    if not found.rows:
+        print(f"hpc-yolo: no runs in {', '.join(args.sweeps)}. `hpc-yolo status` lists what there is.", file=sys.stderr)
+    elif args.format != "json":
+        print(f"hpc-yolo: {view.best_line(found)}", file=sys.stderr)
     return ExitCode.DONE
 
 
@@ -186,30 +309,42 @@ def _logs(args: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
-def _preempt(args: argparse.Namespace) -> int:
-    from hpc_yolo.submit.operate import preempt
+def _operate(args: argparse.Namespace) -> int:
+    from hpc_yolo.report.locate import locate_each
+    from hpc_yolo.submit import operate
 
-    return _operate(args, preempt)
+    verbs = {"cancel": operate.cancel, "preempt": operate.preempt, "requeue": operate.requeue, "resume": operate.resume}
+    runs, unknown = locate_each(args.runs, args.runs_dir)
+    outcomes = verbs[args.verb](runs) if runs else []
+    for it in (it for it in outcomes if it.said):
+        if it.code == ExitCode.DONE:
+            print(it.said, flush=True)
+        else:
+            _fail(it.said, it.code, is_debug=False)
+    codes = [_fail(str(error), error.exit_code, args.is_debug) for error in unknown]
+    return max([operate.worst(outcomes), *codes])
 
 
-def _cancel(args: argparse.Namespace) -> int:
-    from hpc_yolo.submit.operate import cancel
+def _report(args: argparse.Namespace) -> int:
+    from hpc_yolo.report.locate import locate_runs
+    from hpc_yolo.report.page.publish import as_json, page_of, write_page
 
-    return _operate(args, cancel)
-
-
-def _operate(args: argparse.Namespace, verb: Callable[[Sequence[RunDir]], list[str]]) -> int:
-    from hpc_yolo.report.locate import locate
-
-    print("\n".join(verb([locate(name, args.runs_dir) for name in args.runs])))
+    folder, runs = locate_runs(args.what, args.runs_dir)
+    if args.json or args.file == "-":
+        print(as_json(runs) if args.json else page_of(folder, runs))
+    else:
+        print(write_page(folder, runs, None if args.file is None else Path(args.file)))
     return ExitCode.DONE
 
 
-def _resume(args: argparse.Namespace) -> int:
-    from hpc_yolo.report.locate import locate
-    from hpc_yolo.submit.operate import resume
+def _clean(args: argparse.Namespace) -> int:
+    from hpc_yolo.report.locate import locate_all
+    from hpc_yolo.submit import clean
 
-    return resume(locate(args.run, args.runs_dir))
+    found = clean.find(list(locate_all(args.paths, args.runs_dir)), args.rule, args.older_than)
+    freed = clean.remove(found) if args.yes else None
+    print(clean.as_json(found, freed) if args.json else clean.as_text(found, freed))
+    return ExitCode.DONE
 
 
 def _compare(args: argparse.Namespace) -> int:

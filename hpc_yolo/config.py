@@ -24,6 +24,17 @@ class Exact(Enum):
     STRICT = "strict"
 
 
+class Resubmit(Enum):
+    """Which runs that have ended are trained again, where the same thing is asked for again."""
+
+    BROKEN = None
+    """Those that broke off, never began, or were stopped."""
+    FAILED = "failed"
+    """Also those that failed for good: a person has mended what was wrong."""
+    ALL = "all"
+    """Also those that are done; what they were is put aside."""
+
+
 @dataclass(kw_only=True, slots=True)
 class ModelConfig:
     weights: str = MISSING
@@ -90,6 +101,8 @@ class ClusterConfig:
     """How long before the time limit Slurm warns (seconds); it may do so a minute earlier."""
     nodes: int | None = None
     gpus_per_node: int | None = None
+    ranks: int | None = None
+    """Processes that train together on a node. null: one for each GPU of `gpus_per_node`, or one."""
     gres: str | None = None
     cpus_per_task: int | None = None
     mem_gb: float | None = None
@@ -98,6 +111,10 @@ class ClusterConfig:
     constraint: str | None = None
     array_parallelism: int | None = None
     """How many runs of a sweep may be on the cluster at once."""
+    runs_per_gpu: int = 1
+    """How many runs of a sweep share one job, and so its GPU, its CPUs and its memory."""
+    parallel: int = 1
+    """How many runs of a sweep are trained at once on this machine."""
     setup: list[str] = field(default_factory=list)
     """Shell lines before the training, such as `module load cuda`."""
     sbatch: dict[str, Any] = field(default_factory=dict)
@@ -107,11 +124,14 @@ class ClusterConfig:
         if self.kind not in ("local", "slurm"):
             raise ConfigError(f"cluster.kind={self.kind} must be local or slurm.")
         _at_least("cluster.cpu_threads", self.cpu_threads, 1)
+        _at_least("cluster.parallel", self.parallel, 1)
+        _at_least("cluster.runs_per_gpu", self.runs_per_gpu, 1)
         for name in (
             "time_min",
             "signal_delay_s",
             "nodes",
             "gpus_per_node",
+            "ranks",
             "cpus_per_task",
             "mem_gb",
             "array_parallelism",
@@ -124,18 +144,41 @@ class ClusterConfig:
         else:
             self._check_slurm_options()
 
+    @property
+    def ranks_per_node(self) -> int:
+        return self.ranks or self.gpus_per_node or 1
+
+    @property
+    def world_size(self) -> int:
+        return self.ranks_per_node * (self.nodes or 1)
+
+    @property
+    def jobs_at_once(self) -> int | None:
+        """How many jobs `array_parallelism` runs are; one at least."""
+        return None if self.array_parallelism is None else max(1, self.array_parallelism // self.runs_per_gpu)
+
+    def jobs_for(self, runs: int) -> int:
+        """How many jobs so many runs are: all are full but the last one."""
+        return -(-runs // self.runs_per_gpu)
+
     def _refuse_slurm_options(self) -> None:
         """Whoever names a partition believes to be submitting; training on the login node instead would be a surprise."""
+        if self.runs_per_gpu != 1:
+            raise ConfigError(
+                "cluster.runs_per_gpu is of Slurm's jobs. On this machine set cluster.parallel: its runs all see the same GPUs."
+            )
         for name in _SLURM_OPTIONS:
-            if getattr(self, name):
+            if getattr(self, name) and name != "gpus_per_node":
                 raise ConfigError(f"cluster.{name} means something on Slurm only. Add cluster=slurm, or leave it out.")
 
     def _check_slurm_options(self) -> None:
-        for name in ("nodes", "gpus_per_node"):
-            if (getattr(self, name) or 1) > 1:
-                raise ConfigError(
-                    f"cluster.{name}={getattr(self, name)}: one process trains on one GPU of one node so far. Set 1."
-                )
+        if self.parallel != 1:
+            raise ConfigError("cluster.parallel is of this machine. On Slurm it is cluster.array_parallelism.")
+        if self.runs_per_gpu > 1 and self.world_size > 1:
+            raise ConfigError(
+                f"cluster.runs_per_gpu={self.runs_per_gpu} lets runs share one GPU, but each has {self.world_size} ranks. "
+                "Set cluster.nodes, cluster.gpus_per_node and cluster.ranks to 1, or cluster.runs_per_gpu to 1."
+            )
         if self.time_min is not None and (self.signal_delay_s or 0) >= 60 * self.time_min:
             raise ConfigError(
                 f"cluster.signal_delay_s={self.signal_delay_s} leaves nothing of cluster.time_min={self.time_min} minutes. "
@@ -182,6 +225,8 @@ class SnapshotConfig:
     """Keep the snapshot of the best epoch, too."""
     series: str | None = None
     """Epochs whose snapshots stay for ever: every:10 (10, 20, 30 ...) or doubling:10 (10, 20, 40, 80 ...)."""
+    ttl_h: float | None = 168.0
+    """Hours after the run's end until its snapshots are removed; weights and `series` stay. null: never."""
     fallback_dir: str | None = None
     """A folder on the node that a stop saves to while the run's own storage fails."""
 
@@ -190,6 +235,11 @@ class SnapshotConfig:
         _at_least("snapshot.keep", self.keep, 2)
         if self.interruption_h <= 0:
             raise ConfigError(f"snapshot.interruption_h={self.interruption_h:g} must be more than 0 hours.")
+        if self.ttl_h is not None and self.ttl_h <= 0:
+            raise ConfigError(
+                f"snapshot.ttl_h={self.ttl_h:g} would remove the snapshots the moment the run is done, before anybody could "
+                "compare it with another. Set some hours, such as 24, or null to keep them."
+            )
         if self.series is not None and not SERIES.match(self.series):
             raise ConfigError(
                 f"snapshot.series={self.series} is no rule. Write every:10 (epochs 10, 20, 30 ...), doubling:10 "
@@ -247,8 +297,16 @@ class Config:
     """The folder under runs_dir that the runs of one experiment share."""
     exact: str = "warn"
     """warn | strict, see Exact. A text, because Hydra knows an enum by its members' names only: in capitals."""
+    parent: str | None = None
+    """A done run (its directory, id, or how that begins) from whose weights this one starts, in place of `model`."""
+    parent_weights: str = "last"
+    """last | best: which of the parent's."""
     wait: bool | None = None
     """Stay and show progress. null: yes on this machine, no on Slurm."""
+    objective: str | None = None
+    """What a sweeper that goes by results is told of a run: a metric at its best epoch. null: the one that `status` tells."""
+    resubmit: str | None = None
+    """null | failed | all, see Resubmit."""
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -256,6 +314,12 @@ class Config:
             raise ConfigError(f"name={self.name!r} must be a plain folder name, such as name=baseline.")
         if self.exact not in [it.value for it in Exact]:
             raise ConfigError(f"exact={self.exact} must be warn or strict.")
+        if self.parent_weights not in ("last", "best"):
+            raise ConfigError(f"parent_weights={self.parent_weights} must be last or best.")
+        if self.resubmit not in [it.value for it in Resubmit]:
+            raise ConfigError(
+                f"resubmit={self.resubmit} must be failed (what failed for good, too), all (what is done, too), or null."
+            )
 
 
 def _at_least(name: str, value: float, least: float) -> None:

@@ -1,19 +1,19 @@
-"""Owns shell completion of `hpc-yolo`: Hydra completes what stands after `train`, the shell knows the commands."""
+"""Owns shell completion of `hpc-yolo`: Hydra completes what stands after `train`, report/offers.py all the rest."""
 
 from __future__ import annotations
 
 import os
 
-_COMMANDS = "train run status logs cancel preempt resume compare fingerprint"
-
+#: The word by which the shell asks the command line for offers; no command of a person's.
+_ASKS = "_complete"
 _INSTALL = f"""\
 _hpc_yolo() {{
     local words=($COMP_LINE) choices word=${{COMP_WORDS[COMP_CWORD]}}
     if [ "${{words[1]}}" == train ] && [ "$COMP_CWORD" -gt 1 ]; then
         choices=$(COMP_LINE="$COMP_LINE" hpc-yolo train -sc query=bash 2> /dev/null)
         compopt -o nospace
-    elif [ "$COMP_CWORD" -eq 1 ]; then
-        choices="{_COMMANDS}"
+    else
+        choices=$(hpc-yolo {_ASKS} "${{COMP_WORDS[@]:1:COMP_CWORD}}" 2> /dev/null)
     fi
     COMPREPLY=($(compgen -W "$choices" -- "$word"))
 }}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def to_config(composed: DictConfig) -> Config:
     Raises:
         ConfigError: about the first value that does not fit.
     """
-    known = set(_known_keys())
+    known = _known_keys()
     for key in _keys(composed):
         if not key.startswith("train.") and key not in known:
             raise ConfigError(_unknown(key))  # came in by `+key=value` or a config file
@@ -61,10 +62,9 @@ def to_config(composed: DictConfig) -> Config:
 
 def _keys(composed: DictConfig) -> list[str]:
     """Every key that holds a value, and every group: `model`, `model.weights`, ..."""
-    values = OmegaConf.to_container(composed, resolve=False)
-    assert isinstance(values, dict)
-    groups = {str(key): value if isinstance(value, dict) else {} for key, value in values.items()}
-    return [*groups, *(f"{group}.{name}" for group, inner in groups.items() for name in map(str, inner))]
+    groups = {str(key): value for key, value in composed.items_ex(resolve=False)}
+    held = {group: map(str, value.keys()) for group, value in groups.items() if isinstance(value, DictConfig)}
+    return [*groups, *(f"{group}.{name}" for group, names in held.items() for name in names)]
 
 
 def in_one_line(error: Exception) -> ConfigError:
@@ -108,7 +108,9 @@ def _unknown(full: str) -> str:
     return f"{full} is no key of the config. {hint}"
 
 
-def _known_keys() -> list[str]:
+@cache
+def _known_keys() -> dict[str, None]:
+    """In the order of the schema."""
     from dataclasses import fields, is_dataclass
     from typing import get_type_hints
 
@@ -117,7 +119,7 @@ def _known_keys() -> list[str]:
         found.append(name)
         if is_dataclass(kind):
             found += [f"{name}.{it.name}" for it in fields(kind)]
-    return [*found, *(f"train.{name}" for name in train_args.arguments())]
+    return dict.fromkeys([*found, *(f"train.{name}" for name in train_args.arguments())])
 
 
 def _nearest_option(group: str, option: str) -> str:

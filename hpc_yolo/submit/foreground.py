@@ -63,9 +63,9 @@ class Foreground:
 
     def _watch(self) -> int:
         controller, has_passed_on = self._submission.controller, False
-        while (code := controller.poll()) is None:
+        while (code := outcome(self._submission)) is None:
             self._view.update()
-            if self._stops and not has_passed_on:
+            if self._stops and not has_passed_on and controller.returncode is None:
                 has_passed_on = True
                 print("\nsaving; Ctrl-C again kills", file=self._out, flush=True)
                 controller.send_signal(signal.SIGTERM)
@@ -73,27 +73,35 @@ class Foreground:
                 kill(self._submission)
                 return KILLED
             time.sleep(_POLL_S)
-        return code if code in EXIT_CODES else self._outlive(code)
-
-    def _outlive(self, code: int) -> int:
-        """The controller is gone before its time: its supervisor notices, saves and stops. Wait for that."""
-        while find_target(self._submission.run) is not None:
-            self._view.update()
-            if self._interrupts > 1:
-                kill(self._submission)
-                return KILLED
-            time.sleep(_POLL_S)
-        return ExitCode.STOPPED if code < 0 else ExitCode.BUG
+        return code
 
     def _explain(self, code: int) -> None:
-        """Say why nothing was trained: a failure before the first attempt has no ledger to be told from."""
-        submission = self._submission
-        is_failure = code not in (ExitCode.DONE, ExitCode.STOPPED, KILLED)
-        if is_failure and len(submission.run.attempts()) == submission.attempts_before:
-            log = submission.stderr.read_text(errors="replace") if submission.stderr.exists() else ""
-            reasons = [line for line in log.splitlines() if line.startswith("hpc-yolo: ")]
-            reason = reasons[-1] if reasons else "hpc-yolo: the run did not start."
-            print(f"{reason} More in {submission.stderr.parent}.", file=self._out, flush=True)
+        if told := explanation(self._submission, code):
+            print(told, file=self._out, flush=True)
+
+
+def outcome(submission: Submission) -> int | None:
+    """The exit code, once all has ended: a controller that is gone before its time is outlived by its supervisor.
+
+    That one notices, saves and stops.
+    """
+    code = submission.controller.poll()
+    if code is None or code in EXIT_CODES:
+        return code
+    if find_target(submission.run) is not None:
+        return None
+    return int(ExitCode.STOPPED if code < 0 else ExitCode.BUG)
+
+
+def explanation(submission: Submission, code: int) -> str | None:
+    """Why nothing was trained: a failure before the first attempt has no ledger to be told from. Else None."""
+    is_failure = code not in (ExitCode.DONE, ExitCode.STOPPED, KILLED)
+    if not is_failure or len(submission.run.attempts()) > submission.attempts_before:
+        return None
+    log = submission.stderr.read_text(errors="replace") if submission.stderr.exists() else ""
+    reasons = [line for line in log.splitlines() if line.startswith("hpc-yolo: ")]
+    reason = reasons[-1] if reasons else "hpc-yolo: the run did not start."
+    return f"{reason} More in {submission.stderr.parent}."
 
 
 def kill(submission: Submission) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from hpc_yolo import train_args
 from hpc_yolo.attempts import occupant
-from hpc_yolo.config import Config, Exact
+from hpc_yolo.config import Config, DataConfig, Exact, ModelConfig
 from hpc_yolo.errors import BusyError, StorageError
-from hpc_yolo.frozen import FrozenRun, Launch, launch_text, load_run, run_text, write_launch
+from hpc_yolo.frozen import FrozenRun, Launch, canonical, launch_text, load_run, run_text, write_launch
 from hpc_yolo.rundir import RunDir, fsync_dir, write_text_atomic
 from hpc_yolo.submit.identity import run_id
-from hpc_yolo.submit.resolve import resolve_data, resolve_model, resolve_train_files
+from hpc_yolo.submit.parent import start_of
+from hpc_yolo.submit.ranks import check_ranks, check_sharing
+from hpc_yolo.submit.resolve import ResolvedData, ResolvedModel, resolve_data, resolve_model, resolve_train_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +31,32 @@ class Plan:
     launch: Launch
 
 
-def plan(config: Config) -> Plan:
+def plan(config: Config, found: dict[str, Any] | None = None) -> Plan:
     """Resolve a config. Writes nothing but a demonstration data set that is not there yet.
+
+    Args:
+        found: what other points of the same sweep were resolved to, and where this one adds to it. Digests read every file
+            of a data set's listing and every byte of the weights, which a thousand points would do a thousand times.
 
     Raises:
         ConfigError: a training argument is wrong.
         DataError: the weights or the data set are not there.
     """
     train = train_args.checked(config.train)
-    model = resolve_model(config.model, may_download=not config.dry_run)
-    data = resolve_data(config.data, model.task, is_dry_run=config.dry_run)
+    check_ranks(config.cluster.world_size, {**train_args.defaults(), **train})
+    check_sharing(config.cluster.runs_per_gpu, {**train_args.defaults(), **train})
+    found = {} if found is None else found
+    asked, parent = start_of(config)
+    model: ResolvedModel = _once(
+        found, asked, lambda: resolve_model(asked, may_download=not config.dry_run), config.dry_run
+    )
+    data: ResolvedData = _once(
+        found,
+        config.data,
+        lambda: resolve_data(config.data, model.task, is_dry_run=config.dry_run),
+        model.task,
+        config.dry_run,
+    )
     decides = {k: v for k, v in train.items() if k not in train_args.LAUNCH}
     files, digests = resolve_train_files(decides, may_download=not config.dry_run)
     frozen = FrozenRun(
@@ -61,6 +82,7 @@ def plan(config: Config) -> Plan:
         train_digests=digests,
         cpu_threads=config.cluster.cpu_threads,
         streams=config.data.streams,
+        parent=parent,
     )
     launch = Launch(
         train={k: v for k, v in train.items() if k in train_args.LAUNCH},
@@ -70,6 +92,13 @@ def plan(config: Config) -> Plan:
         cluster=config.cluster,
     )
     return Plan(RunDir(Path(config.runs_dir).expanduser().absolute() / config.name / frozen.id), frozen, launch)
+
+
+def _once(found: dict[str, Any], group: ModelConfig | DataConfig, resolve: Callable[[], Any], *more: Any) -> Any:
+    key = canonical([type(group).__name__, asdict(group), *more])
+    if key not in found:
+        found[key] = resolve()
+    return found[key]
 
 
 def materialise(it: Plan, *, is_free: bool = False) -> None:
@@ -86,7 +115,7 @@ def materialise(it: Plan, *, is_free: bool = False) -> None:
     try:
         if it.run.is_run():
             if not is_free:
-                _refuse_if_trained(it)
+                _refuse_if_trained(it.run)
             load_run(it.run)  # refused if it was edited; what defaults a later release changed does not touch it
             write_launch(it.run, it.launch)
         else:
@@ -98,12 +127,30 @@ def materialise(it: Plan, *, is_free: bool = False) -> None:
         ) from error
 
 
-def _refuse_if_trained(it: Plan) -> None:
-    taken = occupant(it.run)
+def put_aside(run: RunDir) -> Path:
+    """Move a done run out of the way of the next one of its id; nothing of it is changed. Returns where it lies then.
+
+    Raises:
+        BusyError: it is being trained.
+        StorageError: it cannot be moved.
+    """
+    _refuse_if_trained(run)
+    aside = run.aside(time.strftime("%Y%m%dT%H%M%S"))
+    try:
+        os.rename(run.path, aside)
+    except OSError as error:
+        raise StorageError(
+            f"cannot move {run.path} to {aside}: {error.strerror}. Check its owner and permissions."
+        ) from error
+    return aside
+
+
+def _refuse_if_trained(run: RunDir) -> None:
+    taken = occupant(run)
     if taken is not None:
         raise BusyError(
-            f"{it.run.path} is being trained already (attempt {taken.attempt.number}, process {taken.pid} on "
-            f"{taken.host}). Follow it with `hpc-yolo logs -f {it.run.path}`."
+            f"{run.path} is being trained already (attempt {taken.attempt.number}, process {taken.pid} on "
+            f"{taken.host}). Follow it with `hpc-yolo logs -f {run.path}`."
         )
 
 
@@ -115,7 +162,16 @@ def _create(it: Plan) -> None:
         staged.mkdir()
         write_text_atomic(RunDir(staged).launch_yaml, launch_text(it.launch))
         write_text_atomic(RunDir(staged).run_yaml, run_text(it.frozen))
-        os.rename(staged, it.run.path)
+        _publish(staged, it.run)
         fsync_dir(it.run.path.parent)
     finally:
         shutil.rmtree(staged, ignore_errors=True)  # there only where something failed
+
+
+def _publish(staged: Path, run: RunDir) -> None:
+    """Somebody may have made the same run in this moment, in another sweep: then theirs holds the same."""
+    try:
+        os.rename(staged, run.path)
+    except OSError:
+        if not run.is_run():
+            raise

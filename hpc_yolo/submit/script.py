@@ -6,6 +6,7 @@ and have the job requeued when the supervisor itself was killed.
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ def options(cluster: ClusterConfig, name: str, comment: str) -> dict[str, Any]:
 
 
 def without_unset(script: str, cluster: ClusterConfig) -> str:
-    """Take the lines out for which there is no value; submitit always writes them."""
+    """Take out what has no value; submitit always writes it, and lets 256 tasks of an array run at once."""
+    if cluster.array_parallelism is None:
+        script = re.sub(r"^(#SBATCH --array=[0-9-]+)%\d+$", r"\1", script, flags=re.MULTILINE)
     unset = [] if cluster.signal_delay_s is not None else ["#SBATCH --signal="]
     unset += [] if cluster.nodes is not None else ["#SBATCH --nodes="]
     return "\n".join(line for line in script.split("\n") if not any(map(line.startswith, unset)))
@@ -115,4 +118,6 @@ def teardown(folder: Path) -> list[str]:
 def _srun_words(cluster: ClusterConfig) -> list[str]:
     """srun takes neither --cpus-per-task (since 22.05) nor, after --export=NONE, the environment from the job."""
     cpus = [] if cluster.cpus_per_task is None else [f"--cpus-per-task={cluster.cpus_per_task}"]
-    return ["--export=ALL", *cpus]
+    # a node that is lost to the run ends it on all
+    together = [] if (cluster.nodes or 1) == 1 else ["--kill-on-bad-exit=1"]
+    return ["--export=ALL", *cpus, *together]

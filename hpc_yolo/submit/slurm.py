@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,28 @@ from submitit.core import core, utils
 from submitit.slurm import slurm as submitit_slurm
 
 from hpc_yolo.config import ClusterConfig
+from hpc_yolo.errors import BusyError
 from hpc_yolo.frozen import canonical
+from hpc_yolo.rundir import RunDir
 from hpc_yolo.slurm import commands
-from hpc_yolo.submissions import note_submission, submitting
+from hpc_yolo.slurm.limits import QUEUE_IS_FULL, is_too_large, is_too_many
+from hpc_yolo.slurm.queue import read_comments
+from hpc_yolo.slurm.strays import find_job
+from hpc_yolo.submissions import (
+    by_job,
+    mark_of,
+    note_intent,
+    note_submission,
+    read_intents,
+    refuse_if_submitted_since,
+    settle,
+    submitting,
+    task_ids,
+)  # fmt: skip
 from hpc_yolo.submit import script
 from hpc_yolo.submit.folders import make_folder
 from hpc_yolo.submit.freeze import Plan
+from hpc_yolo.supervise.pack import PackTask
 from hpc_yolo.supervise.task import TrainTask
 from hpc_yolo.types import JobId
 
@@ -38,6 +53,8 @@ class Executor(submitit_slurm.SlurmExecutor):
 
     def __init__(self, folder: Path, cluster: ClusterConfig, name: str, comment: str) -> None:
         super().__init__(folder, max_num_timeout=_NO_LIMIT_TIMEOUTS, python=script.python_words(sys.executable))
+        self.job: JobId | None = None
+        """As Slurm named it: an array's own id, without an index."""
         self._cluster = cluster
         self.update_parameters(
             **script.options(cluster, name, comment),
@@ -60,44 +77,110 @@ class Executor(submitit_slurm.SlurmExecutor):
         count = len(delayed_submissions)
         file = folder / "submission.sh"
         file.write_text(self.text(count), encoding="utf-8")
-        job = commands.sbatch(file)
-        ids = [job] if count == 1 else [f"{job}_{number}" for number in range(count)]
-        return [submitit_slurm.SlurmJob(folder=folder, job_id=it, tasks=[0]) for it in ids]
+        self.job = commands.sbatch(file, give_up_on=QUEUE_IS_FULL)
+        return [submitit_slurm.SlurmJob(folder=folder, job_id=it, tasks=[0]) for it in task_ids(self.job, count)]
 
 
-def script_of(plans: Sequence[Plan]) -> str:
+def script_of(plans: Sequence[Plan], parallelism: int | None = None) -> str:
     """The exact script that `submit` would hand to sbatch for these plans of one shape; writes nothing."""
     commands.require("srun")
     folder = plans[0].run.submitit_dir / "NAME"
-    return _executor(folder, plans).text(len(plans))
+    return _executor(folder, plans, parallelism).text(len(_jobs(plans)))
 
 
-def submit(plans: Sequence[Plan], began: float | None = None) -> list[JobId]:
-    """Submit frozen runs of one shape: one as a job, several as an array. Each run remembers its job.
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of the runs that were to be submitted together, by their paths."""
+
+    jobs: dict[Path, JobId]
+    busy: dict[Path, BusyError]
+    """Those that somebody else submits at this moment."""
+
+
+def submit(plans: Sequence[Plan], began: float | None = None, parallelism: int | None = None) -> Submitted:
+    """Submit frozen runs of one shape with one sbatch: one job as such, several as an array. Each run remembers its job.
 
     Args:
         began: when the queue was asked whether they are there (seconds since the epoch).
+        parallelism: how many jobs may run at once.
 
     Raises:
+        NoAnswerError: sbatch took too long; they may have been submitted nevertheless.
         SlurmError: sbatch refused; its own words.
-        BusyError: one of them is being submitted by somebody else right now.
+        BusyError: another submission below the same folder does not come to its end.
     """
     commands.require("sbatch")
     commands.require("srun")
     began = time.time() if began is None else began
-    with ExitStack() as locks:
+    busy: dict[Path, BusyError] = {}
+    free: list[Plan] = []
+    with submitting(plans[0].run.path.parent):
         for plan in plans:
-            locks.enter_context(submitting(plan.run, since=began))
-        first = plans[0].run
-        folder = make_folder(first, first.path.name if len(plans) == 1 else "array")
-        (folder / "runs.json").write_text(json.dumps([str(it.run.path) for it in plans], indent=1), encoding="utf-8")
-        executor = _executor(folder, plans)
+            try:
+                refuse_if_submitted_since(plan.run, began)
+            except BusyError as error:
+                busy[plan.run.path] = error
+            else:
+                free.append(plan)
+        jobs = _submit_together(free, parallelism) if free else []
+    return Submitted({plan.run.path: job for plan, job in zip(free, jobs, strict=True)}, busy)
+
+
+def _submit_together(plans: Sequence[Plan], parallelism: int | None) -> list[JobId]:
+    first = plans[0].run
+    folder = make_folder(first, first.path.name if len(plans) == 1 else "array")
+    note_intent(folder, [it.run for it in plans], plans[0].launch.cluster.runs_per_gpu)
+    job = _submit_from(folder, plans, parallelism)
+    jobs: list[JobId] = []
+    together = _jobs(plans)
+    for runs, task in zip(together, task_ids(job, len(together)), strict=True):
+        for run in runs:
+            note_submission(run, task, folder, together=runs)
+            jobs.append(task)
+    settle(folder, f"job {job}")
+    return jobs
+
+
+def _jobs(plans: Sequence[Plan]) -> list[Sequence[RunDir]]:
+    """The runs that each job is to train."""
+    return by_job([it.run for it in plans], plans[0].launch.cluster.runs_per_gpu)
+
+
+def _task_of(runs: Sequence[RunDir]) -> TrainTask:
+    paths = [str(run.path.absolute()) for run in runs]
+    return TrainTask(paths[0]) if len(paths) == 1 else PackTask(paths)
+
+
+def _submit_from(folder: Path, plans: Sequence[Plan], parallelism: int | None) -> JobId:
+    executor = _executor(folder, plans, parallelism)
+    try:
         with executor.batch():
-            jobs = [executor.submit(TrainTask(str(plan.run.path.absolute()))) for plan in plans]
-        ids = [JobId(str(job.job_id)) for job in jobs]
-        for plan, job in zip(plans, ids, strict=True):
-            note_submission(plan.run, job, folder)
-    return ids
+            for runs in _jobs(plans):
+                executor.submit(_task_of(runs))
+    except commands.NoAnswerError as error:
+        return _look_for_job(folder, plans[0].run.path.parent, error)
+    except commands.SlurmError as error:
+        if is_too_many(str(error)) or is_too_large(str(error)):
+            shutil.rmtree(folder, ignore_errors=True)  # one of several tries
+        else:
+            settle(folder, str(error))
+        raise
+    assert executor.job is not None
+    return executor.job
+
+
+def _look_for_job(folder: Path, experiment: Path, error: commands.NoAnswerError) -> JobId:
+    """A controller that is slow may have taken the job, or may yet take it: the folder stays unsettled then."""
+    (intent,) = [it for it in read_intents(experiment) if it.folder == folder]
+    try:
+        job = find_job(intent, read_comments([intent.user]))
+    except commands.SlurmError:
+        job = None
+    if job is None:
+        raise commands.NoAnswerError(
+            f"{error} Should Slurm have taken it nevertheless, `hpc-yolo status` or the same command finds the job."
+        ) from error
+    return job
 
 
 def by_shape(plans: Sequence[Plan]) -> list[list[Plan]]:
@@ -109,9 +192,10 @@ def by_shape(plans: Sequence[Plan]) -> list[list[Plan]]:
     return list(groups.values())
 
 
-def _executor(folder: Path, plans: Sequence[Plan]) -> Executor:
+def _executor(folder: Path, plans: Sequence[Plan], parallelism: int | None) -> Executor:
     first = plans[0]
     is_one = len(plans) == 1
     name = f"hpc-yolo-{first.frozen.name}" + (f"-{first.frozen.id}" if is_one else "")
-    comment = str(first.run.path) if is_one else f"{first.run.path.parent} ({len(plans)} runs, see {folder}/runs.json)"
-    return Executor(folder, first.launch.cluster, name, comment)
+    what = str(first.run.path) if is_one else f"{first.run.path.parent} ({len(plans)} runs)"
+    comment = f"{what} {mark_of(folder)}"
+    return Executor(folder, replace(first.launch.cluster, array_parallelism=parallelism), name, comment)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from hpc_yolo.report.jobs import read_histories
+from hpc_yolo.report.jobs import look
 from hpc_yolo.report.progress import ProgressView
 from hpc_yolo.report.status import SETTLED, RunStatus, status_of
 from hpc_yolo.rundir import RunDir
@@ -25,7 +25,7 @@ def wait_for(runs: Sequence[RunDir]) -> list[int]:
     try:
         while True:
             if time.monotonic() - asked_at >= _ASK_S or _seem_settled(runs):
-                rows = [status_of(history) for history in read_histories(runs)]
+                rows = look(runs, status_of)
                 asked_at = time.monotonic()
                 if all(row.state in SETTLED for row in rows):
                     break
@@ -42,7 +42,7 @@ def wait_for(runs: Sequence[RunDir]) -> list[int]:
 
 def _seem_settled(runs: Sequence[RunDir]) -> bool:
     """Whether the ledgers alone say so; then Slurm need not be waited for."""
-    return all(status_of(history).state is RunState.DONE for history in read_histories(runs, ask_slurm=False))
+    return all(row.state is RunState.DONE for row in look(runs, status_of, ask_slurm=False))
 
 
 def _code_of(row: RunStatus) -> int:

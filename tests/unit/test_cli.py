@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hpc_yolo import __version__
 from hpc_yolo.cli import main
+from hpc_yolo.config import ClusterConfig
+from hpc_yolo.frozen import write_launch
 from hpc_yolo.report import status as status_module
 from hpc_yolo.report.tables import wants_colour
 from tests.unit.runs_on_disk import begin, make_done_run, make_run
+from tests.unit.supervised import launch_of
 
 HEAVY = ("torch", "hydra", "ultralytics", "omegaconf", "submitit")
 
@@ -32,7 +36,17 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-@pytest.mark.parametrize("words", [["status"], ["logs", "3f2a"], ["compare", "3f2a", "77d0"], ["fingerprint", "3f2a"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["results", "."],
+        ["logs", "3f2a"],
+        ["compare", "3f2a", "77d0"],
+        ["fingerprint", "3f2a"],
+        ["report", "3f2a"],
+    ],
+)
 def test_looking_imports_nothing_heavy(tmp_path: Path, words: list[str]) -> None:
     for name in ("3f2a", "77d0"):
         run = make_done_run(tmp_path / "runs" / name)
@@ -54,7 +68,10 @@ def test_the_version_is_told() -> None:
     assert hpc_yolo("--version").stdout == f"hpc-yolo {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["run", "status", "logs", "preempt", "compare", "fingerprint"])
+@pytest.mark.parametrize(
+    "command",
+    ["run", "status", "results", "logs", "preempt", "cancel", "requeue", "resume", "report", "compare", "fingerprint"],
+)
 def test_every_command_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
@@ -115,6 +132,36 @@ def test_a_bug_is_one_line_and_70(
     assert told.startswith("hpc-yolo: this is a bug: ZeroDivisionError")
     assert "--debug" in told
     assert told.count("\n") == 1
+
+
+def test_several_nodes_are_not_started_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "3f2a")
+    write_launch(run, replace(launch_of(), cluster=ClusterConfig(kind="slurm", nodes=2, ranks=2)))
+
+    assert main(["run", str(run.path)]) == 78
+    assert "trained by 4 ranks on 2 nodes" in capsys.readouterr().err
+
+
+def test_a_worker_that_fails_leaves_at_once(tmp_path: Path) -> None:
+    write_launch(make_run(tmp_path / "3f2a"), launch_of())
+    script = """
+import atexit, os, sys
+from hpc_yolo import cli
+from hpc_yolo.errors import DataError
+from hpc_yolo.exact import worker
+
+def fail(run, attempt):
+    raise DataError("the photos are gone")
+
+worker.main = fail
+atexit.register(lambda: os._exit(99))  # Python's own exit, in which a thread inside C++ aborts the process
+sys.exit(cli.main(["run", sys.argv[1]]))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "3f2a")], capture_output=True, text=True, check=False
+    )
+
+    assert (found.returncode, found.stderr) == (65, "hpc-yolo: the photos are gone\n")
 
 
 def test_ctrl_c_leaves_quietly(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from hpc_yolo.types import ExitCode
         (lambda: SnapshotConfig(every_s="soon"), "snapshot.every_s=soon must be a number of seconds, or auto"),
         (lambda: SnapshotConfig(every_s=60, every_steps=5), "exclude each other"),
         (lambda: SnapshotConfig(series="often:3"), "snapshot.series=often:3 is no rule"),
+        (lambda: SnapshotConfig(ttl_h=0), "snapshot.ttl_h=0 would remove the snapshots the moment the run is done"),
         (lambda: SnapshotConfig(interruption_h=0), "snapshot.interruption_h=0 must be more than 0"),
         (lambda: ModelConfig(weights="yolo11n"), "model.weights=yolo11n is neither a .pt nor a .yaml"),
         (

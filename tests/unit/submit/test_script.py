@@ -63,6 +63,12 @@ def test_everything_that_is_given_is_passed(tmp_path: Path) -> None:
     assert subprocess.run(["/bin/bash", "-n"], input=written, text=True, check=False).returncode == 0
 
 
+def test_a_node_that_is_lost_to_a_run_of_several_ends_it_on_all(tmp_path: Path) -> None:
+    assert "nodes=2" in options(text(tmp_path, nodes=2))
+    assert "--kill-on-bad-exit=1" in text(tmp_path, nodes=2)
+    assert "--kill-on-bad-exit" not in text(tmp_path, nodes=1)
+
+
 def run_in_bash(folder: Path, *lines: str, **environ: str) -> subprocess.CompletedProcess[str]:
     variables = {"PATH": f"{folder}/stubs:/usr/bin:/bin", "SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1", **environ}
     words = ["/bin/bash", "-c", "\n".join(lines)]
@@ -150,8 +156,6 @@ def test_the_head_finds_the_pickle_of_its_task(tmp_path: Path) -> None:
     [
         ({"kind": "pbs"}, "must be local or slurm"),
         ({"kind": "local", "partition": "low"}, "Add cluster=slurm"),
-        ({"nodes": 2}, "one process trains on one GPU of one node so far"),
-        ({"gpus_per_node": 4}, "one process trains on one GPU of one node so far"),
         ({"time_min": 0}, "must be more than 0"),
         ({"mem_gb": -1}, "must be more than 0"),
         ({"time_min": 2, "signal_delay_s": 120}, "leaves nothing of cluster.time_min=2"),

@@ -16,8 +16,10 @@ from hpc_yolo.errors import BusyError, ConfigError, DataError, HpcYoloError, Sto
 from hpc_yolo.events import Kind, Ledger
 from hpc_yolo.frozen import load_launch, load_run
 from hpc_yolo.rundir import RunDir, find_runs
+from hpc_yolo.submit import freeze
 from hpc_yolo.submit.compose import conf_dir
 from hpc_yolo.submit.train_command import main
+from hpc_yolo.sweeps import overrides_by_run, read_invocations, varying
 from tests.material import write_scenes
 
 
@@ -91,6 +93,29 @@ def test_a_finished_run_is_not_launched_again(shell: Shell, capsys: pytest.Captu
     assert "already done" in capsys.readouterr().out
 
 
+def test_what_has_ended_is_trained_again_where_that_is_asked_for(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.plain()
+    run, attempt = shell.runs()[0], claim(shell.runs()[0])
+    Ledger(attempt.events).append(Kind.ATTEMPT_ENDED, outcome="failure", exit_code=65, next="fail", why="bad labels")
+    attempt.heartbeat.unlink()
+    os.utime(attempt.path, (0, 0))
+    shell.launched.clear()
+
+    assert shell.plain() == 65
+    assert shell.launched == []
+    assert "(bad labels). Once that is mended, add resubmit=failed" in capsys.readouterr().err
+    assert shell.plain("resubmit=failed") == 0
+    Ledger(attempt.events).append(Kind.FINISHED, step=1, metrics={})
+    assert shell.plain("resubmit=all") == 0
+    assert shell.launched == [run, run]
+    assert "trained anew; what it was is kept as" in capsys.readouterr().out
+    assert shell.runs() == [run]
+    with pytest.raises(ConfigError, match="must be failed"):
+        shell.plain("resubmit=done")
+
+
 def test_a_run_that_is_being_trained_is_left_alone(shell: Shell) -> None:
     shell.plain()
     claim(shell.runs()[0])  # by this very process, which lives
@@ -114,6 +139,19 @@ def test_a_sweep_makes_a_run_for_each_value_and_goes_on_after_a_bad_one(
     assert [load_run(run).train["epochs"] for run in shell.launched] == [1, 2]
     assert capsys.readouterr().err.count("train.epochs=0") == 1
     assert not (shell.root / "multirun").exists()
+
+
+def test_a_sweep_reads_its_weights_and_its_data_set_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved: list[str] = []
+    for name in ("resolve_model", "resolve_data"):
+        real = getattr(freeze, name)
+        monkeypatch.setattr(
+            freeze, name, lambda *a, name=name, real=real, **k: (resolved.append(name), real(*a, **k))[1]
+        )
+
+    assert shell.plain("-m", "train.lr0=0.1,0.2,0.3", "data.streams=8,4") == 0
+    assert sorted(resolved) == ["resolve_data", "resolve_data", "resolve_model"]
+    assert len({(load_run(it).data_digest, load_run(it).streams) for it in shell.runs()}) == 2
 
 
 def test_the_outcome_of_a_sweep_is_the_first_that_is_not_done(shell: Shell) -> None:
@@ -254,3 +292,14 @@ def test_the_shell_s_completion_script_is_one_that_bash_takes() -> None:
 
     assert "complete -o default -F _hpc_yolo hpc-yolo" in made.stdout
     subprocess.run(["bash", "-n"], input=made.stdout, text=True, check=True)
+
+
+def test_what_was_asked_for_is_kept_beside_the_runs(shell: Shell) -> None:
+    assert shell.plain("-m", "name=grid", "train.lr0=0.1,0.2", "train.epochs=3") == 0
+    assert shell.plain("name=grid", "train.lr0=0.9", "dry_run=true") == 0
+
+    (kept,) = read_invocations(shell.root / "runs" / "grid")
+    found = overrides_by_run([kept])
+    assert "train.lr0=0.1,0.2" in kept.words
+    assert sorted(found) == sorted(run.path.name for run in shell.runs())
+    assert varying(found) == ["train.lr0"]

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hpc_yolo.config import Exact
 from hpc_yolo.errors import ConfigError, DataError, HpcYoloError
 from hpc_yolo.events import Kind
-from hpc_yolo.frozen import FrozenRun, load_run
+from hpc_yolo.frozen import FrozenRun, load_launch, load_run
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.submit.train_command import main
 from tests.unit.data_on_disk import make_data
@@ -107,17 +108,35 @@ def test_a_sweep_trains_one_after_the_other_and_goes_on_after_a_failure(
     assert [frozen.train["lr0"] for frozen in launches.frozen] == [0.01, 0.02, 0.03]
     assert "hpc-yolo: train.lr0=5 must be 1 or less" in printed.err
     assert [line for line in printed.out.splitlines() if " of 4: " in line] == [
+        "3 of 4: bad config (exit code 78)",  # at once, not after the hours that the others take
         "1 of 4: done",
         "2 of 4: bug (exit code 70)",
-        "3 of 4: bad config (exit code 78)",
         "4 of 4: done",
     ]
     assert sorted(os.listdir(tmp_path)) == ["data", "runs"]
 
 
-def test_a_sweep_goes_over_what_does_not_decide_the_weights_too(train: Train, launches: Launches) -> None:
-    assert train("-m", "exact=warn,strict") == 0
-    assert launches.runs[0] == launches.runs[1]
+def test_points_that_are_one_run_are_trained_once_and_that_is_said_once(
+    train: Train, launches: Launches, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launches.outcomes = [75, 0]
+
+    assert train("-m", "exact=warn,strict", "train.epochs=3,4", "retry.max_restarts=1,2") == 75
+
+    told = capsys.readouterr().err
+    assert [frozen.train["epochs"] for frozen in launches.frozen] == [3, 4]
+    assert "8 points of this sweep are 2 runs: they differ only in exact, retry.max_restarts, which there" in told
+    assert told.count("points of this sweep") == 1
+    assert load_launch(launches.runs[0].launch_yaml).exact is Exact.WARN
+
+
+@pytest.mark.parametrize("words", [["model=glob(yolo99*)"], ["train.epochs=range(3,3)"]])
+def test_a_sweep_without_a_point_is_an_error(train: Train, launches: Launches, words: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"this sweep is empty: .* stands for no value") as told:
+        train("-m", *words, "train.lr0=0.1,0.2")
+
+    assert words[0] in str(told.value)
+    assert "lr0" not in str(told.value)
 
 
 def test_a_mistyped_group_option_is_told_before_the_first_run_of_a_sweep_begins(
