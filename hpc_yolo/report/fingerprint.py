@@ -8,17 +8,24 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from hpc_yolo.errors import HpcYoloError
+from hpc_yolo.events import Kind, read_events
 from hpc_yolo.report.history import read_history
 from hpc_yolo.report.status import status_of
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.snapshot.reading import RawSnapshot, RawTensor, newest_file, read_raw
-from hpc_yolo.types import ExitCode, RunState
+from hpc_yolo.types import ExitCode, Phase, RunState
 
 GROUPS = ("model", "ema", "optimizer")
 
 
 class NotThereYetError(HpcYoloError):
     """The run has not come as far as this needs; let it go on."""
+
+    exit_code = ExitCode.BAD_DATA
+
+
+class ExpiredError(HpcYoloError):
+    """What this needs was removed after the run's end, as was asked for."""
 
     exit_code = ExitCode.BAD_DATA
 
@@ -64,12 +71,27 @@ def newest_snapshot(run: RunDir) -> RawSnapshot:
 
     Raises:
         NotThereYetError: there is none.
+        ExpiredError: there is none any more.
         StorageError: it is damaged.
     """
     path = newest_file(run.snapshots_dir)
-    if path is None:
+    found = None if path is None else read_raw(path)
+    if (expired_h := _expiry(run)) is not None and (found is None or found.body["phase"] != Phase.DONE.value):
+        raise ExpiredError(
+            f"the last snapshot of {run.path} was removed {expired_h:g} hours after its end (snapshot.ttl_h). Its weights are "
+            f"in {run.weights_dir}; to compare all of it, train it anew under another name=..., with snapshot.ttl_h=null."
+        )
+    if found is None:
         raise NotThereYetError(f"{run.path} has no snapshot yet. Train it on with `hpc-yolo run {run.path}`.")
-    return read_raw(path)
+    return found
+
+
+def _expiry(run: RunDir) -> float | None:
+    """After how many hours its snapshots were removed; None if they were not."""
+    found = [
+        it for attempt in run.attempts() for it in read_events(attempt.events) if it.kind is Kind.SNAPSHOTS_EXPIRED
+    ]
+    return float(found[-1].fields["ttl_h"]) if found else None
 
 
 def digest_group(snapshot: RawSnapshot, group: str) -> str:

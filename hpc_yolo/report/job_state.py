@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpc_yolo.report.history import JobHistory
 from hpc_yolo.slurm.queue import Entry
+from hpc_yolo.submissions import Submission
 from hpc_yolo.types import ExitCode, RunState
 
 _SETTLED = frozenset({RunState.DONE, RunState.FAILED, RunState.CANCELLED})
@@ -36,7 +37,7 @@ def judge(ledger: Verdict, job: JobHistory, *, is_local: bool, has_begun: bool, 
     if job.submission.withdrawn:
         if ledger.state in (RunState.RUNNING, RunState.STOPPING) and not is_local:
             return Verdict(RunState.STOPPING, job.submission.withdrawn)
-        return ledger if ledger.state in _SETTLED or is_local else Verdict(RunState.CANCELLED, job.submission.withdrawn)
+        return _withdrawn(ledger, job.submission, is_local, path)
     entry = job.entry
     if entry is None and job.trouble is not None:
         if is_local or (ledger.state in _SETTLED and ledger.is_told and has_begun):
@@ -50,6 +51,18 @@ def judge(ledger: Verdict, job: JobHistory, *, is_local: bool, has_begun: bool, 
         state = RunState.REQUEUED if has_begun else RunState.PENDING
         return Verdict(state, _both(ledger.reason if has_begun else None, waiting(entry, job.submission.job)))
     return _on_a_node(ledger, job, entry, has_begun)
+
+
+def _withdrawn(ledger: Verdict, submission: Submission, is_local: bool, path: str) -> Verdict:
+    """By a person; or by a job that others share, which goes on for them: for this run it is over."""
+    if is_local:
+        return ledger
+    if ledger.state in _SETTLED and (ledger.is_told or submission.exit_code is None):
+        return replace(ledger, exit_code=submission.exit_code)
+    if submission.exit_code is None:
+        return Verdict(RunState.CANCELLED, submission.withdrawn)
+    onward = f"{submission.withdrawn}; `hpc-yolo resume {path}` submits it again"
+    return Verdict(RunState.FAILED, onward, submission.exit_code)
 
 
 def waiting(entry: Entry, job: str) -> str:

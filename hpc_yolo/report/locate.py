@@ -1,4 +1,4 @@
-"""Owns how a RUN on the command line is found: a directory, a run id, or the beginning of one."""
+"""Owns how a RUN on the command line is found: a directory, a sweep's name, a run id, or the beginning of one."""
 
 from __future__ import annotations
 
@@ -41,22 +41,72 @@ def locate(name: str, runs_dir: Path = RUNS_DIR) -> RunDir:
 
 
 def locate_all(names: Iterable[str], runs_dir: Path = RUNS_DIR) -> Iterator[RunDir]:
-    """Every run at or below each directory, or with each id; all of `runs_dir` where no name is given.
+    """Every run at or below each directory or sweep, or with each id; all of `runs_dir` where no name is given.
 
     Raises:
         UnknownRunError: a name that is neither a directory nor a run.
     """
     wanted = list(names)
     groups = (_runs_of(name, runs_dir) for name in wanted) if wanted else (find_runs(runs_dir),)
-    seen: set[Path] = set()
+    seen: set[str] = set()
+    folders: dict[str, str] = {}
     for run in (run for group in groups for run in group):
-        if run.path.resolve() not in seen:
-            seen.add(run.path.resolve())
+        place = _place(run.path, folders)
+        if place not in seen:
+            seen.add(place)
             yield run
 
 
+def locate_each(names: Iterable[str], runs_dir: Path = RUNS_DIR) -> tuple[list[RunDir], list[UnknownRunError]]:
+    """Like `locate_all`, but a name that means nothing hides no other."""
+    found: dict[Path, RunDir] = {}
+    unknown = []
+    for name in names:
+        try:
+            runs = list(locate_all([name], runs_dir))
+        except UnknownRunError as error:
+            unknown.append(error)
+            continue
+        if not runs:
+            unknown.append(UnknownRunError(f"there are no runs in {name}. See what there is with `hpc-yolo status`."))
+        for run in runs:
+            found.setdefault(run.path.resolve(), run)
+    return list(found.values()), unknown
+
+
+def locate_runs(name: str, runs_dir: Path = RUNS_DIR) -> tuple[Path, list[RunDir]]:
+    """One run, or all runs of a sweep: a folder of runs, or its name below `runs_dir`.
+
+    Returns:
+        The folder that was meant, and the runs in it; of a run, itself.
+
+    Raises:
+        UnknownRunError: there is none.
+    """
+    folder = _folder_of(name, runs_dir)
+    if folder is not None:
+        return folder, list(find_runs(folder)) or [_run_at(folder)]
+    run = locate(name, runs_dir)
+    return run.path, [run]
+
+
+def _place(path: Path, folders: dict[str, str]) -> str:
+    """`path` without links; the way to its folder is asked for once."""
+    folder, _, name = str(path).rpartition("/")
+    if not folder or name == ".." or path.is_symlink():
+        return str(path.resolve())
+    if folder not in folders:
+        folders[folder] = str(Path(folder).resolve())
+    return f"{folders[folder]}/{name}"
+
+
 def _runs_of(name: str, runs_dir: Path) -> Iterable[RunDir]:
-    return find_runs(Path(name)) if Path(name).is_dir() else [locate(name, runs_dir)]
+    folder = _folder_of(name, runs_dir)
+    return find_runs(folder) if folder is not None else [locate(name, runs_dir)]
+
+
+def _folder_of(name: str, runs_dir: Path) -> Path | None:
+    return next((it for it in (Path(name), runs_dir / name) if it.is_dir()), None)
 
 
 def _run_at(path: Path) -> RunDir:
@@ -72,7 +122,8 @@ def _offer(name: str, runs: list[RunDir], runs_dir: Path) -> str:
     ids = [run.path.name for run in runs]
     if not ids:
         return f"{runs_dir} holds no runs; --runs-dir says where else to look."
-    near = difflib.get_close_matches(name, ids, n=1)
+    sweeps = dict.fromkeys(run.path.parent.name for run in runs)
+    near = difflib.get_close_matches(name, [*ids, *sweeps], n=1)
     return f"Did you mean {near[0]}?" if near else f"There is: {_listing(ids)}."
 
 

@@ -1,21 +1,21 @@
-"""Owns the live view of one run in the foreground of `hpc-yolo train`. Reads events and heartbeats; steers nothing."""
+"""Owns the live view of runs in the foreground of `hpc-yolo train`: of one, and of what several of them say. Steers nothing."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 from hpc_yolo.events import Event, Kind
 from hpc_yolo.report.history import AttemptHistory, read_attempt, read_history
-from hpc_yolo.report.status import RunStatus, headline, newest_metrics, short_name, status_of, was_preempted
-from hpc_yolo.report.tables import counted, duration, is_terminal, of_total, paint, short, wants_colour
+from hpc_yolo.report.metrics import headline, newest_metrics, short_name
+from hpc_yolo.report.pace import eta_s
+from hpc_yolo.report.status import RunStatus, status_of, was_preempted
+from hpc_yolo.report.tables import counted, duration, is_terminal, of_total, paint, short, wants_colour, window
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.types import RunState
 
 _CLEAR = "\r\x1b[K"
-_MIN_RATE_S = 2.0  # no ETA from less than this
 
 
 class ProgressView:
@@ -33,11 +33,18 @@ class ProgressView:
         self._earlier = set(self._told)
 
     def update(self) -> None:
+        told, line = self.look()
+        for text in told:
+            self._rewrite("")
+            self._say(text)
+        if line:
+            self._rewrite(line)
+
+    def look(self) -> tuple[list[str], str]:
+        """What has happened since the last look, a line each, and where the run stands now; writes nothing."""
         attempts = self._read()
-        for attempt in attempts:
-            self._tell(attempt)
-        if self._is_live and attempts:
-            self._rewrite(self._live_line(attempts))
+        told = [text for attempt in attempts for text in self._news(attempt)]
+        return told, self._live_line(attempts) if attempts else ""
 
     def close(self, outcome: str | None = None) -> None:
         """Tell what is left to tell, and how the run stands now.
@@ -47,8 +54,11 @@ class ProgressView:
         """
         self.update()
         self._rewrite("")
-        status = status_of(read_history(self._run))
-        self._say(summary(status, outcome, wants_colour(self._stream)))
+        self._say(self.outcome(outcome))
+
+    def outcome(self, word: str | None = None) -> str:
+        """How the run stands now, what it cost, and where it lies."""
+        return summary(status_of(read_history(self._run)), word, wants_colour(self._stream))
 
     def _read(self) -> list[AttemptHistory]:
         """All attempts; only the newest two are read again, an older one cannot change."""
@@ -58,14 +68,11 @@ class ProgressView:
                 self._known[attempt.number] = read_attempt(attempt, time.time())
         return [self._known[attempt.number] for attempt in dirs]
 
-    def _tell(self, attempt: AttemptHistory) -> None:
+    def _news(self, attempt: AttemptHistory) -> list[str]:
         told = self._told.get(attempt.number, 0)
-        for event in attempt.events[told:]:
-            text = told_event(attempt.number, event)
-            if text is not None:
-                self._rewrite("")
-                self._say(text)
         self._told[attempt.number] = len(attempt.events)
+        texts = (told_event(attempt.number, event) for event in attempt.events[told:])
+        return [text for text in texts if text is not None]
 
     def _live_line(self, attempts: list[AttemptHistory]) -> str:
         ours = [a for a in attempts if a.number not in self._earlier]
@@ -75,7 +82,7 @@ class ProgressView:
     def _rewrite(self, line: str) -> None:
         if not self._is_live or line == self._last_line:
             return
-        width = _columns(self._stream) - 1  # a full line would wrap, and a wrapped line cannot be rewritten
+        width = window(self._stream)[0] - 1  # a full line would wrap, and a wrapped line cannot be rewritten
         self._stream.write(_CLEAR + line[:width])
         self._stream.flush()
         self._last_line = line
@@ -111,17 +118,6 @@ def live_line(attempts: Sequence[AttemptHistory], interruptions: int) -> str:
     if interruptions:
         parts.append(counted(interruptions, "interruption"))
     return "  ".join(parts)
-
-
-def eta_s(attempt: AttemptHistory) -> float | None:
-    """Seconds until the last step, at this attempt's own pace (validation included); None where that is unknown."""
-    resumed, beat = attempt.first(Kind.RESUMED), attempt.beat
-    if resumed is None or beat is None or beat.steps_total is None:
-        return None
-    spent, steps = beat.time - resumed.time, beat.step - int(resumed.fields.get("step") or 0)
-    if spent < _MIN_RATE_S or steps < 1:
-        return None
-    return (beat.steps_total - beat.step) * spent / steps
 
 
 def told_event(number: int, event: Event) -> str | None:
@@ -174,10 +170,3 @@ def _ended_line(number: int, fields: dict[str, Any]) -> str | None:
         return None
     why = fields.get("why") or fields.get("outcome")
     return f"attempt {number} ended ({why}): {then}"
-
-
-def _columns(stream: TextIO) -> int:
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 80

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from hpc_yolo.events import Event, Kind
-from hpc_yolo.heartbeat import Beat
+from hpc_yolo.events import Kind
 from hpc_yolo.report.history import AttemptHistory, RunHistory
 from hpc_yolo.report.job_state import Verdict, judge
+from hpc_yolo.report.ledger_state import last_step, position_of, state_by_ledger
+from hpc_yolo.report.metrics import headline, newest_metrics
+from hpc_yolo.report.pace import time_left_s
+from hpc_yolo.rundir import RunDir, sweep_of
 from hpc_yolo.types import RunState, StopReason
 
+_REASONS = frozenset(reason.value for reason in StopReason)
 #: States that nothing changes any more unless a person acts.
 SETTLED = frozenset({RunState.DONE, RunState.FAILED, RunState.CANCELLED})
-
-_UNDECIDED = "the worker has left; its supervisor decides what comes next"
-#: What a run is told by, best first; of several, the first whose name contains it.
-_HEADLINES = ("mAP50-95", "accuracy_top1", "mIoU", "fitness")
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -29,11 +29,15 @@ class RunStatus:
     id: str
     dir: str
     name: str
+    sweep: str
+    """The folder that it shares with the other runs of its sweep, without the way there."""
     state: RunState
     epoch: int
     epochs: int | None
     step: int
     steps_total: int | None
+    eta_s: float | None
+    """How long its training still takes at the newest attempt's pace (seconds), without any wait in the queue."""
     attempts: int
     preemptions: int
     interruptions: dict[str, int]
@@ -44,6 +48,10 @@ class RunStatus:
     metrics: dict[str, float]
     worker_pid: int | None
     node: str | None
+    """Of rank 0."""
+    nodes: list[str]
+    """All that the newest attempt trains on, that of rank 0 first."""
+    ranks: int
     job_id: str | None
     job_state: str | None
     """As Slurm calls it."""
@@ -57,32 +65,27 @@ class RunStatus:
         return {**asdict(self), "state": self.state.value}
 
 
-@dataclass(frozen=True, slots=True)
-class _Position:
-    step: int = 0
-    epoch: int = 0  # counted from 1
-    beat: Beat | None = None
-
-
 def status_of(history: RunHistory) -> RunStatus:
     """Judge a run by its events and heartbeats."""
     newest = history.attempts[-1] if history.attempts else None
     verdict = _verdict(history)
-    position = _position(history.attempts)
+    position = position_of(history.attempts)
     epochs = history.epochs or (position.beat.epochs if position.beat else None)
     metrics = newest_metrics(history.attempts)
     metric_name = headline(metrics)
+    totals = (a.beat.steps_total for a in reversed(history.attempts) if a.beat and a.beat.steps_total)
+    steps_total = next(totals, None)
     return RunStatus(
         id=history.id,
         dir=str(history.path),
         name=history.name,
+        sweep=sweep_of(RunDir(history.path)),
         state=verdict.state,
         epoch=min(position.epoch, epochs) if epochs else position.epoch,
         epochs=epochs,
         step=position.step,
-        steps_total=next(
-            (a.beat.steps_total for a in reversed(history.attempts) if a.beat and a.beat.steps_total), None
-        ),
+        steps_total=steps_total,
+        eta_s=None if verdict.state in SETTLED else time_left_s(history.attempts, position.step, steps_total),
         attempts=len(history.attempts),
         preemptions=sum(was_preempted(attempt) for attempt in history.attempts),
         interruptions=interruptions(history.attempts),
@@ -92,6 +95,8 @@ def status_of(history: RunHistory) -> RunStatus:
         metrics=metrics,
         worker_pid=_worker_pid(newest),
         node=_node(newest),
+        nodes=_nodes(newest),
+        ranks=_ranks(history.attempts),
         job_id=history.job.submission.job if history.job else _job_id(newest),
         job_state=history.job.entry.state if history.job and history.job.entry else None,
         starts_at=history.job.entry.starts_at if history.job and history.job.entry else None,
@@ -102,7 +107,7 @@ def status_of(history: RunHistory) -> RunStatus:
                 [
                     history.trouble,
                     verdict.reason,
-                    _storage_trouble(newest),
+                    _storage_trouble(newest, verdict.state),
                     _slow_save(history.attempts),
                     _inexact(history.attempts),
                 ],
@@ -127,7 +132,7 @@ def interruptions(attempts: Sequence[AttemptHistory]) -> dict[str, int]:
     for attempt in attempts:
         ended = attempt.last(Kind.ATTEMPT_ENDED)
         outcome = str(ended.fields.get("outcome")) if ended else StopReason.PREEMPTION.value * was_preempted(attempt)
-        if outcome in [reason.value for reason in StopReason]:
+        if outcome in _REASONS:
             found[outcome] = found.get(outcome, 0) + 1
     return found
 
@@ -139,40 +144,14 @@ def steps_redone(attempts: tuple[AttemptHistory, ...]) -> int:
         resumed = attempt.first(Kind.RESUMED)
         if resumed is None:
             continue
-        redone += max(0, done - _step(resumed))
+        redone += max(0, done - resumed.step)
         done = last_step(attempt)
     return redone
 
 
-def last_step(attempt: AttemptHistory) -> int:
-    """The last optimizer step that the attempt did, or resumed from; by its heartbeat, which survives any kill."""
-    told = [_step(event) for event in attempt.events if event.kind is not Kind.INEXACT]
-    return max([*told, attempt.beat.step if attempt.beat else 0])
-
-
-def headline(metrics: dict[str, float]) -> str | None:
-    """The name of the metric that a run is told by."""
-    return next((name for wanted in _HEADLINES for name in metrics if wanted in name), next(iter(metrics), None))
-
-
-def newest_metrics(attempts: Sequence[AttemptHistory]) -> dict[str, float]:
-    """Those of the last validation, of whichever attempt; fitness among them."""
-    for attempt in reversed(attempts):
-        event = next((e for e in reversed(attempt.events) if e.fields.get("metrics")), None)
-        if event is not None:
-            fitness = event.fields.get("fitness")
-            return {**event.fields["metrics"], **({"fitness": fitness} if fitness is not None else {})}
-    return {}
-
-
-def short_name(metric: str) -> str:
-    """`metrics/mAP50-95(B)` is `mAP50-95` to a reader."""
-    return metric.rpartition("/")[2].removesuffix("(B)")
-
-
 def _verdict(history: RunHistory) -> Verdict:
     """By the ledger, and where the run was submitted to Slurm by what Slurm says of its job."""
-    ledger = _state(history)
+    ledger = state_by_ledger(history)
     if history.refusal is not None and ledger.state is not RunState.DONE and not _is_busy(history):
         return replace(ledger, reason=f"not submitted: {history.refusal}")
     if history.job is None:
@@ -193,99 +172,39 @@ def _is_busy(history: RunHistory) -> bool:
     return bool(history.attempts) and history.attempts[-1].is_alive
 
 
-def _storage_trouble(newest: AttemptHistory | None) -> str | None:
-    """Told by the heartbeat, which is rewritten in place: a full disk takes no event."""
-    if newest is None or not newest.is_alive or newest.beat is None or newest.beat.trouble is None:
+def _storage_trouble(newest: AttemptHistory | None, state: RunState) -> str | None:
+    """Told by the heartbeat, which is rewritten in place: a full disk takes no event, and one that hangs not even that."""
+    if newest is None or newest.beat is None or state not in (RunState.RUNNING, RunState.STOPPING):
         return None
-    since = time.strftime("%a %H:%M:%S", time.localtime(newest.beat.trouble_since))
-    return f"nothing could be saved since {since}: {newest.beat.trouble}"
+    if newest.is_silent and newest.first(Kind.RESUMED) is not None:
+        return f"no heartbeat since {_at(newest.beat.time)}: its storage does not answer, or its process is held up"
+    if newest.beat.trouble is None:
+        return None
+    return f"nothing could be saved since {_at(newest.beat.trouble_since)}: {newest.beat.trouble}"
+
+
+def _at(moment: float | None) -> str:
+    return time.strftime("%a %H:%M:%S", time.localtime(moment))
 
 
 def _slow_save(attempts: Sequence[AttemptHistory]) -> str | None:
     """A warning that comes later than a save takes is none."""
     for attempt in attempts[-1:]:
-        delay = float(_told(attempt, "signal_delay_s") or 0)
-        saves = [float(e.fields.get("seconds") or 0) for e in attempt.events if e.kind is Kind.SNAPSHOT_COMMITTED]
-        slowest = max(saves, default=0.0)
-        if 0 < delay <= slowest:
+        delay, runs = float(_told(attempt, "signal_delay_s") or 0), int(_told(attempt, "runs_together") or 1)
+        if 0 < delay <= (slowest := attempt.events.slowest_save_s) * runs:
+            together = f" and {runs} runs of its job save at once" if runs > 1 else ""
             return (
-                f"a save took {slowest:.1f} s, but Slurm warns only {delay:g} s before the time limit: "
-                f"set cluster.signal_delay_s={math.ceil(4 * slowest)} or more"
+                f"a save took {slowest:.1f} s{together}, but Slurm warns only {delay:g} s before the time limit: "
+                f"set cluster.signal_delay_s={math.ceil(4 * slowest * runs)} or more"
             )
     return None
-
-
-def _state(history: RunHistory) -> Verdict:
-    attempts = history.attempts
-    if not attempts:
-        return Verdict(RunState.PENDING, None)
-    if any(map(_is_done, attempts)):
-        return Verdict(RunState.DONE, None)
-    newest = attempts[-1]
-    ended = newest.last(Kind.ATTEMPT_ENDED)
-    if ended is not None:
-        return _state_after(newest, ended)
-    leaving = newest.last(Kind.STOP_REQUESTED, Kind.STOPPED, Kind.FAILED)
-    if newest.is_alive:
-        return Verdict(RunState.STOPPING if leaving else RunState.RUNNING, None)
-    if newest.is_supervised:
-        return Verdict(RunState.STOPPING, _UNDECIDED)
-    return _state_of_dead(history, newest)
-
-
-def _state_after(attempt: AttemptHistory, ended: Event) -> Verdict:
-    why = str(ended.fields["why"]) if ended.fields.get("why") else None
-    then = ended.fields.get("next")
-    if ended.fields.get("outcome") == StopReason.CANCELLATION.value or then == "stop":
-        return Verdict(RunState.CANCELLED, why)
-    if then in ("restart", "requeue"):
-        return Verdict(RunState.REQUEUED, why)
-    return Verdict(RunState.FAILED, _error(attempt) or why)
-
-
-def _state_of_dead(history: RunHistory, attempt: AttemptHistory) -> Verdict:
-    last = attempt.last(Kind.STOPPED, Kind.FAILED)
-    if last is None:
-        at = _position(history.attempts).step
-        onward = f"`hpc-yolo run {history.path}` goes on from step {_committed_step(history.attempts)}"
-        return Verdict(RunState.FAILED, f"the worker vanished at step {at}; {onward}", is_told=False)
-    if last.kind is Kind.STOPPED:
-        return Verdict(RunState.REQUEUED, None, is_told=False)
-    return Verdict(RunState.FAILED, _error(attempt))
-
-
-def _is_done(attempt: AttemptHistory) -> bool:
-    ended = attempt.last(Kind.ATTEMPT_ENDED)
-    return attempt.last(Kind.FINISHED) is not None or (ended is not None and ended.fields.get("next") == "done")
-
-
-def _error(attempt: AttemptHistory) -> str | None:
-    failed = attempt.last(Kind.FAILED)
-    return str(failed.fields.get("error")) if failed else None
-
-
-def _position(attempts: tuple[AttemptHistory, ...]) -> _Position:
-    """Where the newest attempt stands that got as far as to train; a heartbeat from before it resumed says nothing."""
-    for attempt in reversed(attempts):
-        resumed = attempt.first(Kind.RESUMED)
-        if resumed is None:
-            continue
-        epoch = int(resumed.fields.get("epoch") or 0)
-        if attempt.beat is not None and attempt.beat.step >= _step(resumed):
-            epoch = max(epoch, attempt.beat.epoch)
-        return _Position(last_step(attempt), epoch + 1, attempt.beat)
-    return _Position()
-
-
-def _committed_step(attempts: tuple[AttemptHistory, ...]) -> int:
-    return max((_step(e) for a in attempts for e in a.events if e.kind is Kind.SNAPSHOT_COMMITTED), default=0)
 
 
 def _worker_pid(newest: AttemptHistory | None) -> int | None:
     """Before the worker's own first heartbeat, the heartbeat speaks for whoever claimed the attempt: not a worker's."""
     if newest is None or newest.beat is None or not newest.is_alive:
         return None
-    workers = {event.fields.get("pid") for event in newest.events if event.kind is Kind.WORKER_STARTED}
+    workers = {event.fields.get("pid") for event in newest.events.rare if event.kind is Kind.WORKER_STARTED}
     return newest.beat.pid if newest.beat.pid in workers else None
 
 
@@ -295,12 +214,22 @@ def _node(newest: AttemptHistory | None) -> str | None:
     return (newest.beat.host if newest.beat else None) or _told(newest, "host")
 
 
+def _nodes(newest: AttemptHistory | None) -> list[str]:
+    if newest is not None and (met := newest.nodes_of_ranks) is not None:
+        return list(met)
+    return [it for it in [_node(newest)] if it]
+
+
+def _ranks(attempts: Sequence[AttemptHistory]) -> int:
+    return next((ranks for it in reversed(attempts) if (ranks := it.ranks) is not None), 1)
+
+
 def _job_id(newest: AttemptHistory | None) -> str | None:
     return _told(newest, "job_id") if newest else None
 
 
 def _told(attempt: AttemptHistory, field: str) -> str | None:
-    values = (e.fields.get(field) for e in attempt.events if e.kind in (Kind.ATTEMPT_STARTED, Kind.WORKER_STARTED))
+    values = (e.fields.get(field) for e in attempt.events.rare if e.kind in (Kind.ATTEMPT_STARTED, Kind.WORKER_STARTED))
     return next((str(value) for value in values if value), None)
 
 
@@ -311,7 +240,3 @@ def _inexact(attempts: tuple[AttemptHistory, ...]) -> str | None:
             differences = ", ".join(map(str, event.fields.get("differences") or ()))
             return f"not exact from step {event.fields.get('from_step')} on ({differences})"
     return None
-
-
-def _step(event: Event) -> int:
-    return int(event.fields.get("step") or 0)

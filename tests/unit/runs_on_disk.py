@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -44,16 +45,26 @@ class AttemptOnDisk:
         Ledger(self.dir.events, clock=lambda: self.clock).append(kind, **fields)
         return self
 
-    def start(self, resumed_at: int | None = 0, epoch: int = 0, host: str = "node7", **fields: Any) -> AttemptOnDisk:
+    def at(self, moment: float) -> AttemptOnDisk:
+        """What is told next happens then (seconds since the epoch)."""
+        self.clock = moment - 1
+        return self
+
+    def start(
+        self, resumed_at: int | None = 0, epoch: int = 0, host: str = "node7", ranks: int = 1, **fields: Any
+    ) -> AttemptOnDisk:
         self.tell(Kind.ATTEMPT_STARTED, attempt=self.dir.number, role="worker", pid=1, host=host, **fields)
-        self.tell(Kind.WORKER_STARTED, pid=os.getpid(), host=host)
+        self.tell(Kind.WORKER_STARTED, pid=os.getpid(), host=host, ranks=ranks)
         if resumed_at is not None:
             snapshot = f"step-{resumed_at:09d}.a001.safetensors" if resumed_at else None
             self.tell(Kind.RESUMED, step=resumed_at, epoch=epoch, batch=0, phase="train", snapshot=snapshot)
         return self
 
-    def beat(self, step: int, epoch: int = 0, alive: bool = False, **values: Any) -> AttemptOnDisk:
-        heart = Heart(self.dir.heartbeat)
+    def beat(
+        self, step: int, epoch: int = 0, alive: bool = False, at: float | None = None, **values: Any
+    ) -> AttemptOnDisk:
+        """Args: at: when (seconds since the epoch); None is now."""
+        heart = Heart(self.dir.heartbeat, clock=time.time if at is None else lambda: at)
         defaults = {"host": "node7", "epochs": 10, "steps_total": 100, "phase": "train", "step": step, "epoch": epoch}
         for name, value in {**defaults, **values}.items():
             setattr(heart.record, name, value)
@@ -109,10 +120,11 @@ def write_snapshot(
     state: dict[str, Any] | None = None,
     step: int = 100,
     attempt: int = 1,
+    phase: str = "done",
 ) -> Path:
     held = some_tensors() if tensors is None else tensors
     body = {
-        "format": 1, "config_hash": "c0ffee", "step": step, "epoch": 9, "batch": 10, "phase": "done",
+        "format": 1, "config_hash": "c0ffee", "step": step, "epoch": 9, "batch": 10, "phase": phase,
         "state": some_state() if state is None else state,
         "digests": {name: zlib.crc32(value.tobytes()) for name, value in held.items()},
     }  # fmt: skip

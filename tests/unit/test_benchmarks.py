@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,13 +12,18 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.verdict import Estimate, conclude, in_turn, median_of, ratio_of
+from tests.unit.stub_commands import Stubs
+from tests.unit.submit.fake_slurm import make_fake_slurm
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 PAGE = FOLDER.parents[1] / "docs" / "benchmarks.md"
 COMMANDS = sorted(set(re.findall(r"python tests/benchmarks/(\w+\.py)", PAGE.read_text(encoding="utf-8"))))
 
 
-@pytest.mark.parametrize("script", ["write.py", "overhead.py"])
+@pytest.mark.parametrize(
+    "script",
+    ["stall.py", "write.py", "overhead.py", "exactness.py", pytest.param("ranks.py", marks=pytest.mark.matrix)],
+)
 def test_ends_with_a_line_of_json_and_its_verdict_as_exit_code(script: str, tmp_path: Path) -> None:
     command = [sys.executable, str(FOLDER / script), "--quick", "--dir", str(tmp_path)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -28,6 +34,42 @@ def test_ends_with_a_line_of_json_and_its_verdict_as_exit_code(script: str, tmp_
     assert verdict["benchmark"] == script.removesuffix(".py")
     assert verdict["low"] <= verdict["ratio"] <= verdict["high"]
     assert answer.returncode == (0 if verdict["holds"] else 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_submissions_are_counted_and_timed_beside_a_loop(stubs: Stubs, tmp_path: Path) -> None:
+    slurm = make_fake_slurm(stubs)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    answer = subprocess.run(
+        [sys.executable, str(FOLDER / "submit.py"), "--quick", "--dir", str(scratch)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": f"{stubs.bin}:/usr/bin:/bin"},
+    )
+
+    assert answer.returncode == 0, answer.stderr
+    verdict = json.loads(answer.stdout.splitlines()[-1])
+    assert (verdict["benchmark"], verdict["sbatch_calls"], verdict["runs"], verdict["holds"]) == ("submit", 1, 3, True)
+    assert {job["state"] for job in slurm.jobs.values()} == {"CANCELLED"}
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", ["status.py", "resubmit.py", "watch.py"])
+def test_what_many_runs_cost_is_measured(script: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / script), "--quick", "--dir", str(tmp_path)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert answer.returncode in (0, 1), answer.stderr
+    verdict = json.loads(answer.stdout.splitlines()[-1])
+    assert verdict["benchmark"] == script.removesuffix(".py")
+    asked = {
+        "status": {"calls": {"squeue": 1, "sacct": 1}, "has_torch": False},
+        "resubmit": {"sbatch_calls": 0, "runs": 4},
+        "watch": {"allowed": 1.3},
+    }
+    assert {**verdict, **asked[verdict["benchmark"]]} == verdict
     assert list(tmp_path.iterdir()) == []
 
 

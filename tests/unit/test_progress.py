@@ -9,7 +9,8 @@ import pytest
 
 from hpc_yolo.events import Kind
 from hpc_yolo.report.history import read_attempt
-from hpc_yolo.report.progress import ProgressView, eta_s
+from hpc_yolo.report.pace import eta_s
+from hpc_yolo.report.progress import ProgressView
 from hpc_yolo.rundir import RunDir
 from tests.unit.runs_on_disk import AttemptOnDisk, begin, make_run
 

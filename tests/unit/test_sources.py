@@ -48,6 +48,21 @@ def test_start_weights_that_changed_are_refused(frozen: FrozenRun) -> None:
         check_weights(frozen)
 
 
+@pytest.mark.parametrize("argument", ["distill_model", "pretrained"])
+def test_a_file_that_an_argument_names_is_refused_once_it_changed(
+    frozen: FrozenRun, tmp_path: Path, argument: str
+) -> None:
+    """No snapshot carries the teacher, so its file must still be the one that the run was frozen with."""
+    file = tmp_path / "teacher.pt"
+    file.write_bytes(b"one")
+    taught = replace(frozen, train={argument: str(file)}, train_digests={argument: digest_of_weights(file)})
+    check_weights(taught)
+    file.write_bytes(b"two")
+
+    with pytest.raises(DataError, match=rf"train.{argument}=.*teacher.pt has changed since the run was frozen"):
+        check_weights(taught)
+
+
 def test_start_weights_that_are_gone_are_named(frozen: FrozenRun) -> None:
     Path(frozen.weights).unlink()
     with pytest.raises(DataError, match=r"tiny.yaml is gone"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,20 @@ def test_a_living_worker_is_running_and_named(run: RunDir) -> None:
     assert found.state is RunState.RUNNING
     assert (found.step, found.steps_total, found.epoch) == (23, 100, 3)
     assert (found.worker_pid, found.node, found.job_id) == (os.getpid(), "node7", "4711")
+
+
+def test_several_ranks_are_one_row_with_their_nodes(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    attempt = begin(run).start(host="node1", ranks=4).beat(3, alive=True, host="node1")
+    assert status(run).nodes == ["node1"]  # until they have met
+    attempt.tell(Kind.RANKS_MET, hosts=["node1", "node1", "node2", "node2"])
+
+    found = status(run)
+    main(["status", str(run.path)])
+
+    assert (found.ranks, found.nodes, found.node) == (4, ["node1", "node2"], "node1")
+    assert "node1 +1 (4 ranks)" in capsys.readouterr().out
+    begin(run, 2).start(host="node3").beat(4, alive=True, host="node3")
+    assert (status(run).ranks, status(run).nodes) == (1, ["node3"])
 
 
 def test_the_claimers_heartbeat_is_not_taken_for_the_workers(run: RunDir) -> None:
@@ -190,3 +206,62 @@ def test_a_storage_that_takes_nothing_is_told_from_the_heartbeat(run: RunDir) ->
 
     assert reason is not None
     assert reason.endswith(": snapshots: No space left on device")
+
+
+def test_a_heartbeat_that_stays_away_is_told_since_when(run: RunDir) -> None:
+    begin(run).start().beat(23, alive=True)
+
+    found = status_of(read_history(run, now=time.time() + 30))
+
+    assert found.state is RunState.RUNNING
+    assert "no heartbeat since" in (found.reason or "")
+    assert "its storage does not answer" in (found.reason or "")
+
+
+def test_the_time_left_is_told_at_the_pace_of_the_newest_attempt_that_has_one(run: RunDir) -> None:
+    attempt = begin(run).start()
+    attempt.beat(50).tell(Kind.STOPPED, step=50).end("preemption", "requeue")
+    history = read_history(run)
+    beat, resumed = history.attempts[0].beat, history.attempts[0].first(Kind.RESUMED)
+    assert beat is not None
+    assert resumed is not None
+    beat.time = resumed.time + 100  # two seconds a step, 50 steps to go
+
+    found = status_of(history)
+
+    assert (found.eta_s, found.sweep) == (100.0, "digits")
+    attempt.tell(Kind.FINISHED, step=100, metrics={})
+    assert status(run).eta_s is None
+
+
+def test_snapshots_that_are_gone_say_nothing_of_where_an_attempt_stands(run: RunDir) -> None:
+    begin(run).start().beat(100).tell(Kind.STOPPED, step=100)
+    begin(run, 2).start(resumed_at=0).beat(30).tell(Kind.SNAPSHOTS_GONE, step=100)
+    begin(run, 3).start(resumed_at=20).beat(31, alive=True)
+
+    found = status(run)
+
+    assert (found.step, found.steps_redone) == (31, 100 + 10)
+
+
+@pytest.mark.parametrize(
+    ("delay", "runs", "told"),
+    [
+        (31, None, None),
+        (
+            30,
+            None,
+            "a save took 30.0 s, but Slurm warns only 30 s before the time limit: set cluster.signal_delay_s=120",
+        ),
+        (91, 3, None),
+        (90, 3, "a save took 30.0 s and 3 runs of its job save at once, but .*: set cluster.signal_delay_s=360"),
+    ],
+)
+def test_a_warning_must_leave_time_for_what_all_runs_of_a_job_save(
+    run: RunDir, delay: int, runs: int | None, told: str | None
+) -> None:
+    attempt = begin(run).start(signal_delay_s=delay, runs_together=runs)
+    attempt.tell(Kind.SNAPSHOT_COMMITTED, step=10, seconds=30.0).beat(12, alive=True)
+    reason = status(run).reason
+
+    assert reason is None if told is None else re.match(told, str(reason)), reason

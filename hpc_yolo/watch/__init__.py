@@ -1,0 +1,1 @@
+"""The full-screen view of many runs: `hpc-yolo watch`."""
