@@ -10,21 +10,34 @@ from types import FrameType
 
 import pytest
 
+from hpc_yolo.supervise.tree import living, send
 from tests.material import write_architecture, write_scenes
 
 os.environ.setdefault("YOLO_OFFLINE", "true")  # nothing here may ask the network
 
 #: In CI a skipped test fails, unless its reason names one of these: what an ordinary machine need not have.
-NOT_EVERYWHERE = ("GPU", "HPC_YOLO_PHOTOS")
+NOT_EVERYWHERE = ("GPU", "HPC_YOLO_PHOTOS", "chromium")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A session that is told to end takes down what its fixtures have started, as after Ctrl-C."""
 
     def end(_signum: int, _frame: FrameType | None) -> None:
+        if config.getoption("numprocesses", None):
+            send([it.pid for it in living() if it.parent == os.getpid()], signal.SIGTERM)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What may run beside each other: two unit test files, but neither two chaos tests nor two of Slurm's."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        kind, *rest = item.path.relative_to(Path(__file__).parent).parts
+        item.add_marker(pytest.mark.xdist_group("/".join(rest) if kind == "unit" else kind))
 
 
 @pytest.hookimpl(wrapper=True)

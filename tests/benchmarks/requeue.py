@@ -13,18 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from hpc_yolo.events import Kind, read_events
-from hpc_yolo.heartbeat import read_beat
 from hpc_yolo.rundir import RunDir, find_runs
 from hpc_yolo.slurm.job import parse_time
 from hpc_yolo.submissions import newest_submission
+from tests.benchmarks.watching import step_of, wait_for
 from tests.material import write_architecture, write_scenes
 
 PHASES = (
@@ -58,17 +56,17 @@ def _arguments() -> argparse.Namespace:
 
 def _measure(folder: Path, number: int, args: argparse.Namespace) -> dict[str, float]:
     run = _submit(folder, number, args)
-    _await(lambda: _step(run, 1) >= 20, "twenty steps")
+    wait_for(lambda: step_of(run.attempt(1)) >= 20, "twenty steps")
     if args.by:
         node = next(e for e in read_events(run.attempt(1).events) if e.kind is Kind.ATTEMPT_STARTED).fields["host"]
         hog = _call("sbatch", "--parsable", f"--partition={args.by}", f"--nodelist={node}", "--exclusive",
                     "--output=/dev/null", "--wrap=sleep 600")  # fmt: skip
     else:
         _call(sys.executable, "-m", "hpc_yolo", "preempt", str(run.path))
-    _await(lambda: len(run.attempts()) > 1, "the next attempt")
-    resumed_at = _await(lambda: _times(run, 2).get(Kind.RESUMED), "the resume")
+    wait_for(lambda: len(run.attempts()) > 1, "the next attempt")
+    resumed_at = wait_for(lambda: _times(run, 2).get(Kind.RESUMED), "the resume")
     step = next(int(e.fields["step"]) for e in read_events(run.attempt(2).events) if e.kind is Kind.RESUMED)
-    _await(lambda: _step(run, 2) > step, "the first new step")
+    wait_for(lambda: step_of(run.attempt(2)) > step, "the first new step")
     first_step_at = time.time()
     phases = _phases(run, resumed_at, first_step_at)
     _call(sys.executable, "-m", "hpc_yolo", "cancel", str(run.path))
@@ -115,20 +113,6 @@ def _times(run: RunDir, attempt: int) -> dict[Kind, float]:
     for event in read_events(run.attempt(attempt).events):
         times.setdefault(event.kind, event.time)
     return times
-
-
-def _step(run: RunDir, attempt: int) -> int:
-    beat = read_beat(run.attempt(attempt).heartbeat)
-    return beat.step if beat else 0
-
-
-def _await(condition: Callable[[], Any], what: str) -> Any:
-    until = time.monotonic() + 300
-    while not (value := condition()):
-        if time.monotonic() > until:
-            raise SystemExit(f"waited 300 s for {what}")
-        time.sleep(0.02)
-    return value
 
 
 def _call(*words: str) -> str:

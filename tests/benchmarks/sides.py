@@ -14,6 +14,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 
 from hpc_yolo.events import Ledger
 from hpc_yolo.exact import trainer as exact_trainer
+from hpc_yolo.exact.journal import Journal
 from hpc_yolo.exact.session import Session
 from hpc_yolo.exact.stop import StopRequest
 from hpc_yolo.exact.trainers import ExactDetectionTrainer
@@ -53,8 +54,7 @@ def make_session(root: Path, every_s: float) -> Session:
         attempt=attempt,
         config_hash="benchmark",
         stop=StopRequest(),
-        ledger=Ledger(attempt.events),
-        heart=Heart(attempt.heartbeat),
+        journal=Journal(Ledger(attempt.events), Heart(attempt.heartbeat)),
         store=SnapshotStore(run.snapshots_dir),
         interval=EverySeconds(every_s),
         environment={},

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -87,9 +88,7 @@ def _measure(snapshot: Any, folder: Path, rounds: int) -> dict[str, list[float]]
         began = time.perf_counter()
         writers[side](target)
         seconds[side].append(time.perf_counter() - began)
-        for file in target.iterdir():
-            file.unlink()
-        target.rmdir()
+        shutil.rmtree(target)
     note(f"{_megabytes(snapshot):.0f} MB: {rounds} rounds done")
     return {side: values[1:] for side, values in seconds.items()}
 

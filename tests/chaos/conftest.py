@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpc_yolo.events import Event, Kind, read_events
 from hpc_yolo.heartbeat import Beat, read_beat
-from hpc_yolo.rundir import RunDir
+from hpc_yolo.rundir import RunDir, runs_of
+from hpc_yolo.snapshot.store import SnapshotStore
 from hpc_yolo.submit.train_command import main as train
+from tests.edge import environment
 from tests.material import write_architecture, write_scenes
 
 HPC_YOLO = (sys.executable, "-m", "hpc_yolo")
@@ -50,9 +54,25 @@ class Run:
     def path(self) -> str:
         return str(self.dir.path)
 
-    def start(self, preexec_fn: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+    def start(
+        self,
+        *words: str,
+        edge: dict[str, Any] | None = None,
+        packages: Sequence[Path] = (),
+        cwd: Path | None = None,
+        preexec_fn: Callable[[], None] | None = None,
+    ) -> subprocess.Popen[str]:
+        """Start a worker.
+
+        Args:
+            edge: what its machine is like; see tests/edge_of_a_process.
+            packages: folders whose packages shadow the installed ones.
+            cwd: where it is started; a package there comes before all others.
+        """
         process = subprocess.Popen(
-            [*HPC_YOLO, "run", self.path],
+            [*HPC_YOLO, "run", self.path, *words],
+            env=environment(edge, packages),
+            cwd=cwd,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -64,9 +84,23 @@ class Run:
 
     def finish(self) -> None:
         """Start it once more and let it end."""
-        process = self.start()
+        code, err = self.end()
+        assert code == 0, err
+
+    def end(self, **surroundings: Any) -> tuple[int, str]:
+        """Start it once more and let it end: its exit code, and what it said on stderr."""
+        process = self.start(**surroundings)
         _, err = process.communicate(timeout=DEADLINE_S)
-        assert process.returncode == 0, err
+        return process.returncode, err
+
+    def copy(self, name: str) -> Run:
+        """The same run, as it stands, in a directory of its own."""
+        target = self.dir.path.parent.with_name(name) / self.dir.path.name
+        shutil.copytree(self.path, target)
+        return Run(RunDir(target))
+
+    def events(self, kind: Kind) -> list[Event]:
+        return [e for attempt in self.dir.attempts() for e in read_events(attempt.events) if e.kind is kind]
 
     def beat(self) -> Beat:
         attempts = self.dir.attempts()
@@ -109,8 +143,8 @@ class Factory:
         assert (
             train([*self.options, f"name={name}", f"runs_dir={self.root}", *options], launch=lambda _run, _wait: 0) == 0
         )
-        (path,) = (self.root / name).iterdir()
-        self.made.append(Run(RunDir(path)))
+        (run,) = runs_of(self.root / name)
+        self.made.append(Run(run))
         return self.made[-1]
 
 
@@ -118,6 +152,15 @@ def assert_same_bits(run: Run, reference: Run) -> None:
     answer = hpc_yolo("compare", reference.path, run.path)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "bit-identical: yes" in answer.stdout
+
+
+def as_if_saved_with(run: Run, **environment: str) -> None:
+    """Make the newest snapshot one that was saved with these surroundings."""
+    store = SnapshotStore(run.dir.snapshots_dir)
+    found = store.newest()
+    assert found is not None
+    found[1].plain["environment"].update(environment)
+    store.commit(found[1], attempt=1)
 
 
 def end_processes(factory: Factory) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import resource
 import shutil
@@ -12,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from hpc_yolo.events import Kind, read_events
 from hpc_yolo.rundir import RunDir
-from hpc_yolo.snapshot.store import SnapshotStore
-from tests.chaos.conftest import DEADLINE_S, Factory, Run, assert_same_bits, hpc_yolo, wait_until
+from tests.chaos.conftest import DEADLINE_S, Factory, Run, as_if_saved_with, assert_same_bits, hpc_yolo, wait_until
 
 USR1, TERM = signal.SIGUSR1, signal.SIGTERM
 
@@ -70,10 +69,32 @@ def test_warned_in_the_final_evaluation(small: Factory, undisturbed: Run) -> Non
 
 def test_running_a_finished_run_again_changes_nothing(small: Factory, undisturbed: Run) -> None:
     before = {p: p.read_bytes() for p in (undisturbed.dir.path / "weights").iterdir()}
+    metrics = metrics_told_by(undisturbed)
     undisturbed.finish()
 
     assert {p: p.read_bytes() for p in (undisturbed.dir.path / "weights").iterdir()} == before
+    assert metrics_told_by(undisturbed) == [*metrics, metrics[0]]
     assert undisturbed.status()["state"] == "done"
+
+
+def test_a_finished_run_is_done_although_only_earlier_snapshots_are_left(undisturbed: Run) -> None:
+    """As after its end, where snapshot.series keeps some and snapshot.ttl_h takes the rest."""
+    run = undisturbed.copy("expired")
+    newest = max(run.dir.snapshots_dir.glob("step-*.safetensors"))
+    newest.unlink()
+    assert list(run.dir.snapshots_dir.glob("step-*.safetensors"))
+
+    run.finish()
+
+    assert run.status()["state"] == "done"
+    assert not newest.exists()  # nothing was trained again
+    assert run.status()["metric"] == undisturbed.status()["metric"]
+
+
+def metrics_told_by(run: Run) -> list[dict[str, float]]:
+    """The final metrics that each finished attempt told."""
+    events = [event for attempt in run.dir.attempts() for event in read_events(attempt.events)]
+    return [event.fields["metrics"] for event in events if event.kind is Kind.FINISHED]
 
 
 def test_killed_at_random_moments_it_redoes_at_most_the_steps_since_the_last_snapshot(
@@ -125,17 +146,17 @@ def test_killed_in_the_middle_of_a_write_the_file_before_stays(bulky: Factory, b
     run = bulky("mid-write")
     snapshots, weights = run.dir.snapshots_dir, run.dir.weights_dir
 
-    run.kill_when(lambda: run.beat().epoch == 1 and list(snapshots.glob(".staged.*")), "a snapshot being written")
-    assert list(snapshots.glob(".staged.*"))
+    run.kill_when(lambda: run.beat().epoch == 1 and list(snapshots.glob(".staged.*/*")), "a snapshot being written")
+    assert list(snapshots.glob(".staged.*/*"))
     assert list(snapshots.glob("step-*"))
     for file in ("last.pt", "best.pt"):
-        run.kill_when(lambda file=file: (weights / f".{file}.tmp").exists(), f"{file} being written")
+        run.kill_when(lambda file=file: list(weights.glob(f".staged.*/{file}")), f"{file} being written")
         if (weights / file).exists():
             torch.load(weights / file, weights_only=False)  # whole
     run.finish()
 
     assert_same_bits(run, bulky_undisturbed)
-    assert not list(snapshots.glob(".staged.*"))
+    assert not list(run.dir.path.rglob(".staged.*"))
 
 
 def test_a_damaged_snapshot_is_put_aside_and_the_one_before_is_used(small: Factory, undisturbed: Run) -> None:
@@ -214,19 +235,10 @@ def test_a_gpu_asked_for_where_none_is_gets_an_answer(small: Factory) -> None:
     assert answer.stderr.count("\n") == 1
 
 
-def as_if_saved_elsewhere(run: Run) -> None:
-    """Make the newest snapshot one that another CPU's vendor had written."""
-    store = SnapshotStore(run.dir.snapshots_dir)
-    found = store.newest()
-    assert found is not None
-    found[1].plain["environment"]["cpu_vendor"] = "AnotherVendor"
-    store.commit(found[1], attempt=1)
-
-
 def test_a_place_that_cannot_be_exact_is_refused_under_strict_and_told_under_warn(small: Factory) -> None:
     run = small("elsewhere")
     assert run.warn_at_step(20, USR1) == 75
-    as_if_saved_elsewhere(run)
+    as_if_saved_with(run, cpu_vendor="AnotherVendor")
 
     strict = hpc_yolo("run", run.path)
     small("elsewhere", "exact=warn")
@@ -256,22 +268,3 @@ def test_a_full_disk_stops_nothing_until_the_run_is_to_stop(small: Factory, undi
     assert run.status()["state"] == "failed"
     run.finish()
     assert_same_bits(run, undisturbed)
-
-
-def test_a_zombie_that_comes_back_to_life_writes_nothing_and_ends(small: Factory, undisturbed: Run) -> None:
-    """A node that was given up on, whose process was only asleep: its heartbeat is old, and from another machine."""
-    run = small("zombie")
-    zombie = run.start()
-    run.wait_for_step(20)
-    zombie.send_signal(signal.SIGSTOP)
-    heartbeat = run.dir.attempt(1).heartbeat
-    heartbeat.write_text(json.dumps({**json.loads(heartbeat.read_text()), "boot": "another machine", "time": 0.0}))
-    successor = run.start()
-    wait_until(lambda: run.dir.attempt(2).heartbeat.exists() and run.beat().step >= 35, "the successor's progress")
-    zombie.send_signal(signal.SIGCONT)
-
-    assert zombie.wait(60) == 73
-    assert successor.wait(DEADLINE_S) == 0
-    assert not [p for p in run.dir.snapshots_dir.glob("*.a001.*") if int(p.name[5:14]) > 35]
-    assert_same_bits(run, undisturbed)
-    assert run.status()["state"] == "done"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from hpc_yolo.events import Event, Kind, read_events
+from hpc_yolo.events import Kind, read_events
 from hpc_yolo.rundir import find_runs
 from hpc_yolo.supervise.tree import send
 from tests.chaos.conftest import Run, hpc_yolo, wait_until
@@ -47,9 +47,6 @@ class SlurmRun(Run):
         """Slurm's id of the job that stands for it, by the run's own ledger."""
         return str([e for e in read_events(self.dir.jobs) if e.kind is Kind.SUBMITTED][-1].fields["job_id"])
 
-    def events(self, kind: Kind) -> list[Event]:
-        return [e for attempt in self.dir.attempts() for e in read_events(attempt.events) if e.kind is kind]
-
     @property
     def nodes(self) -> list[str]:
         """Where each attempt ran."""
@@ -77,8 +74,16 @@ class SlurmRun(Run):
         try:
             wait_until(is_there, state, pause_s=1.0)
         except AssertionError as error:
-            raise AssertionError(f"{error}, but the run is {last}") from None
+            raise AssertionError(f"{error}, but the run is {last}\n{self.last_words()}") from None
         return last
+
+    def last_words(self) -> str:
+        """What the newest attempt, and the log of its job, have told last."""
+        attempts = self.dir.attempts()
+        ledger = [str(event) for event in read_events(attempts[-1].events)] if attempts else []
+        logs = sorted(self.dir.path.parent.glob("submitit/*/*_log.*"))
+        said = [line for log in logs for line in (str(log), *log.read_text(errors="replace").splitlines()[-15:])]
+        return "\n".join([*ledger[-15:], *said])
 
     def wait_for_slurm(self, *states: str) -> str:
         return str(
@@ -119,9 +124,12 @@ class Cluster:
         """No job of anybody's, both nodes well again."""
         self.hogs.clear()
         run_command("scancel", "--user=root")
+        self.make_well()
+        wait_until(self._is_idle, "two idle nodes", pause_s=0.3)
+
+    def make_well(self) -> None:
         with suppress(AssertionError):  # refused where it is not needed
             run_command("scontrol", "update", "nodename=node[1-2]", "state=resume")
-        wait_until(self._is_idle, "two idle nodes", pause_s=0.3)
 
     def _is_idle(self) -> bool:
         states = run_command("sinfo", "--noheader", "--Node", "--partition=low", "--format=%T").split()
@@ -129,6 +137,25 @@ class Cluster:
 
     def set_grace(self, seconds: int) -> None:
         run_command("scontrol", "update", "PartitionName=low", f"GraceTime={seconds}")
+
+
+def restart_controller(cluster: Cluster) -> None:
+    pid = int((cluster.dir / "run" / "slurmctld.pid").read_text())
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not is_there(pid), "the controller's end", pause_s=0.2)
+    run_command("slurmctld", PATH=f"{os.environ['PATH']}:/usr/sbin")
+    wait_until(is_answering, "the controller's answer", pause_s=0.3)
+
+
+def is_there(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def is_answering() -> bool:
+    answer = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, check=False)
+    return "UP" in answer.stdout
 
 
 @pytest.fixture(scope="session")
@@ -155,6 +182,14 @@ def cluster(slurm: Cluster) -> Iterator[Cluster]:
     """The same for every test, which finds it empty."""
     yield slurm
     slurm.tidy()
+
+
+@pytest.fixture
+def sigterm_only(cluster: Cluster) -> Iterator[Cluster]:
+    """As most clusters are: no user signal at a preemption."""
+    cluster.launch("up", "--without-user-signal")
+    yield cluster
+    cluster.launch("up")
 
 
 @dataclass

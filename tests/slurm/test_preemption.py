@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from hpc_yolo.events import Kind
 from tests.chaos.conftest import assert_same_bits, hpc_yolo, wait_until
 from tests.slurm.conftest import Cluster, SlurmRun, User, held_up, job_field
-
-
-@pytest.fixture
-def sigterm_only(cluster: Cluster) -> Iterator[Cluster]:
-    """As most clusters are: no user signal at a preemption."""
-    cluster.launch("up", "--without-user-signal")
-    yield cluster
-    cluster.launch("up")
 
 
 def assert_done_as_undisturbed(run: SlurmRun, undisturbed: SlurmRun, **told: object) -> None:
