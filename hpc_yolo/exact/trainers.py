@@ -36,15 +36,18 @@ class ExactDepthTrainer(ExactMixin, yolo.depth.DepthTrainer):
     """
 
     def final_eval(self) -> None:
-        for file in (self.best, self.last):
-            if (before := uncalibrated(file)).exists():
-                copy_published(before, file)
+        if self._ranks.place.rank == 0:
+            self._session.settle()  # the writer may be about to replace the same files
+            for file in (self.best, self.last):
+                if (before := uncalibrated(file)).exists():
+                    copy_published(before, file)
         super().final_eval()
 
     def _at_on_train_end(self) -> None:
         super()._at_on_train_end()
-        for file in (self.best, self.last):
-            file.stage.remove(Path(uncalibrated(file)))
+        if self._ranks.place.rank == 0:
+            for file in (self.best, self.last):
+                file.stage.remove(Path(uncalibrated(file)))
 
 
 class ExactClassificationTrainer(ExactMixin, yolo.classify.ClassificationTrainer):

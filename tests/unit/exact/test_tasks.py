@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ import torch
 from ultralytics.cfg import TASKS as ULTRALYTICS_TASKS
 from ultralytics.models.yolo.world.train_world import WorldTrainerFromScratch
 
+from hpc_yolo import staging
+from hpc_yolo.exact import upstream
 from hpc_yolo.exact.trainer import ExactMixin
 from hpc_yolo.exact.trainers import TRAINERS
+from hpc_yolo.rundir import fsync_file
 from hpc_yolo.tasks import FAMILIES, TASKS
 from hpc_yolo.types import Phase
 from tests.lab import Lab, StopWhen, give_up, stop_at
@@ -81,13 +86,23 @@ def test_several_data_sets_at_once_keep_the_promise(bare_lab: Lab, tmp_path: Pat
     assert_exact(bare_lab, chosen)
 
 
-def test_a_depth_model_is_calibrated_once_whatever_kills_the_run(bare_lab: Lab, tmp_path: Path) -> None:
+def _sync_slowly(seconds: float, file: Path) -> None:
+    time.sleep(seconds)
+    fsync_file(file)
+
+
+def test_a_depth_model_is_calibrated_once_whatever_kills_the_run(
+    bare_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = made(CASES["depth"], tmp_path)
 
     assert bare_lab.attempt("undisturbed", **chosen) == "done"
     at_the_end = ("on_train_end", lambda _trainer: True)
     assert bare_lab.attempt("killed", at_the_end, ends=give_up, **chosen) == "killed"
     assert bare_lab.newest("killed").position.phase is not Phase.DONE
+    # the writer has the last epoch's best.pt still in hand when the final evaluation wants to replace it
+    for module, seconds in ((staging, 0.2), (upstream, 0.8)):
+        monkeypatch.setattr(module, "fsync_file", partial(_sync_slowly, seconds))
     assert bare_lab.attempt("killed", **chosen) == "done"
 
     calibration = torch.load(bare_lab.root / "undisturbed" / "weights" / "best.pt", weights_only=False)[
