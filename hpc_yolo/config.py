@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -283,6 +283,23 @@ class RetryConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class TrackConfig:
+    """Where the metrics of each epoch are sent as well; each tracker's own environment variables say server and key."""
+
+    tensorboard: bool = False
+    """Event files in the run's folder `tensorboard`."""
+    mlflow: bool = False
+    """MLFLOW_TRACKING_URI says where."""
+    wandb: bool = False
+    """WANDB_API_KEY, or WANDB_MODE=offline for files in the run's folder `wandb`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that are asked for."""
+        return tuple(it.name for it in fields(self) if getattr(self, it.name))
+
+
+@dataclass(kw_only=True, slots=True)
 class Config:
     """One composed experiment."""
 
@@ -292,6 +309,7 @@ class Config:
     cluster: ClusterConfig = MISSING
     snapshot: SnapshotConfig = MISSING
     retry: RetryConfig = MISSING
+    track: TrackConfig = field(default_factory=TrackConfig)
     runs_dir: str = "runs"
     name: str = "default"
     """The folder under runs_dir that the runs of one experiment share."""

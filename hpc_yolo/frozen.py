@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from hpc_yolo.config import ClusterConfig, Exact, RetryConfig, SnapshotConfig
+from hpc_yolo.config import ClusterConfig, Exact, RetryConfig, SnapshotConfig, TrackConfig
 from hpc_yolo.errors import ConfigError, StorageError
 from hpc_yolo.rundir import RunDir, write_text_atomic
 from hpc_yolo.types import RunId
@@ -66,6 +66,7 @@ class Launch:
     snapshot: SnapshotConfig
     retry: RetryConfig
     cluster: ClusterConfig
+    track: TrackConfig = field(default_factory=TrackConfig)
 
 
 def canonical(value: Any) -> str:
@@ -120,6 +121,7 @@ def load_launch(path: Path) -> Launch:
             snapshot=SnapshotConfig(**values["snapshot"]),
             retry=RetryConfig(**values["retry"]),
             cluster=ClusterConfig(**values["cluster"]),
+            track=TrackConfig(**values.get("track", {})),  # an older release wrote none
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(

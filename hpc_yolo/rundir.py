@@ -106,6 +106,15 @@ class RunDir:
         return self.path / "results.csv"
 
     @property
+    def tracking_json(self) -> Path:
+        """By what key trackers know the run, as JSON."""
+        return self.path / "tracking.json"
+
+    @property
+    def tensorboard_dir(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
     def submitit_dir(self) -> Path:
         """Beside the runs of the same experiment: one folder per submission, made by submitit."""
         return submitit_dir(self.path.parent)

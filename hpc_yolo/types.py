@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     BUSY = 73  # another worker trains this run, or a newer attempt took it over
     STORAGE = 74
     STOPPED = 75  # state saved: run it again
+    TRACKER = 76  # a tracker has not got all of the metrics
     BAD_CONFIG = 78
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ def make_trainer(
     run: RunDir, frozen: FrozenRun, launch: Launch, session: Session | Companion, ranks: Ranks, data: str
 ) -> Any:
     """The trainer for the run's family and task. `data` is what `write_data` returned."""
+    _silence_trackers(launch)
     return TRAINERS[frozen.family, frozen.task](
         session=session,
         overrides={
@@ -85,6 +87,17 @@ def check(frozen: FrozenRun, launch: Launch) -> None:
     check_packages(frozen.family)
     upstream.check()
     _check_device(launch)
+
+
+def _silence_trackers(launch: Launch) -> None:
+    for name in upstream.silence_trackers():
+        if name not in launch.track.names and Place.of().rank == 0:
+            print(
+                f"hpc-yolo: ultralytics' own logging to {name} stays off, for it begins an experiment at each start. "
+                f"track.{name}=true goes on in one.",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _device_of(launch: Launch) -> str:

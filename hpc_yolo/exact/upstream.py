@@ -6,6 +6,7 @@ widening anything here.
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import linecache
 import os
@@ -26,7 +27,8 @@ from ultralytics.models.yolo.depth import calibrate
 from ultralytics.models.yolo.depth import train as depth
 from ultralytics.models.yolo.world import train as world
 from ultralytics.nn import tasks
-from ultralytics.utils import nms, torch_utils
+from ultralytics.utils import SETTINGS, nms, torch_utils
+from ultralytics.utils.callbacks import base as callbacks
 
 from hpc_yolo.errors import ConfigError
 from hpc_yolo.exact.loader import positioned_enumerate
@@ -83,6 +85,7 @@ RELIED_ON: tuple[tuple[Any, str, int], ...] = (
     (depth.DepthTrainer.final_eval, "calibrate_checkpoint(", 1),
     (calibrate.calibrate_checkpoint, "torch.save(ckpt, ckpt_path)", 1),
     (world.WorldTrainer.generate_text_embeddings, "torch.save(txt_map, cache_path)", 1),
+    (callbacks.add_integration_callbacks, "if SETTINGS[key] is True:", 1),
     (world.WorldTrainer.generate_text_embeddings, 'cache_dir / f"text_embeddings_', 1),
 )
 
@@ -133,6 +136,19 @@ def patch(check_amp: Callable[[Any], bool], cpu_threads: int) -> None:
         calibrate.calibrate_checkpoint = _repeatable_calibration(calibrate.calibrate_checkpoint)
         # validation must not depend on how quick this machine is: no time limit
         nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=float("inf"))
+
+
+def silence_trackers() -> list[str]:
+    """Keep upstream's own callbacks for these trackers away: they begin an experiment at each start.
+
+    Returns:
+        Those that would have been at work, by their names.
+    """
+    ours = ("tensorboard", "mlflow", "wandb")
+    found = [name for name in ours if SETTINGS[name] is True and importlib.util.find_spec(name) is not None]
+    for name in ours:
+        dict.__setitem__(SETTINGS, name, False)  # in this process; its own method writes the user's file
+    return found
 
 
 def patch_for_ranks() -> None:

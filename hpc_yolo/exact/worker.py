@@ -28,6 +28,7 @@ from hpc_yolo.exact.limits import inexact_options
 from hpc_yolo.exact.output import relay_output
 from hpc_yolo.exact.place import Place
 from hpc_yolo.exact.stop import StopRequest, StopTraining
+from hpc_yolo.exact.tracking import TrackingProcess
 from hpc_yolo.frozen import FrozenRun, Launch, load_launch, load_run
 from hpc_yolo.heartbeat import Heart
 from hpc_yolo.processes import node_name, signal_when_parent_dies
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 #: How long the way out waits for the last events: of an end whose exit code says it all, and of one that must be told.
 _LAST_WORDS_S, _FINISH_S = 2.0, 60.0
+#: How long a run that is done waits for its trackers.
+_TRACKERS_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ def _run(task: _Task) -> int:
 
 def _outcome(task: _Task) -> int:
     """Train, and turn every way out into an event and an exit code."""
+    tracking = TrackingProcess(task.run, task.attempt, task.launch.track)
     try:
         metrics = _train(task)
     except StopTraining:
@@ -138,6 +142,7 @@ def _outcome(task: _Task) -> int:
             f"{task.run.path} is trained and saved, but that cannot be written to {task.attempt.events}. Check space, quota "
             "and permissions, then run it again: it ends at once."
         )
+    tracking.finish(_TRACKERS_S)
     return ExitCode.DONE
 
 

@@ -20,6 +20,7 @@ from hpc_yolo.submit.identity import run_id
 from hpc_yolo.submit.parent import start_of
 from hpc_yolo.submit.ranks import check_ranks, check_sharing
 from hpc_yolo.submit.resolve import ResolvedData, ResolvedModel, resolve_data, resolve_model, resolve_train_files
+from hpc_yolo.track.tracker import check_trackers
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,11 @@ def plan(config: Config, found: dict[str, Any] | None = None) -> Plan:
             of a data set's listing and every byte of the weights, which a thousand points would do a thousand times.
 
     Raises:
-        ConfigError: a training argument is wrong.
+        ConfigError: a training argument is wrong, or a tracker's package or address is missing.
         DataError: the weights or the data set are not there.
     """
     train = train_args.checked(config.train)
+    check_trackers(config.track)
     check_ranks(config.cluster.world_size, {**train_args.defaults(), **train})
     check_sharing(config.cluster.runs_per_gpu, {**train_args.defaults(), **train})
     found = {} if found is None else found
@@ -90,6 +92,7 @@ def plan(config: Config, found: dict[str, Any] | None = None) -> Plan:
         snapshot=config.snapshot,
         retry=config.retry,
         cluster=config.cluster,
+        track=config.track,
     )
     return Plan(RunDir(Path(config.runs_dir).expanduser().absolute() / config.name / frozen.id), frozen, launch)
 

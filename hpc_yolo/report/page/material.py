@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from hpc_yolo.report.interruptions import Interruption, Saved, interruptions_of,
 from hpc_yolo.report.jobs import read_histories
 from hpc_yolo.report.status import RunStatus, status_of
 from hpc_yolo.report.timeline import Moments, moments_of
+from hpc_yolo.result_rows import read_rows
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.snapshot.reading import entries
 from hpc_yolo.sweeps import overrides_by_run, read_invocations
@@ -79,13 +79,8 @@ def read_curves(report: RunReport) -> dict[int, dict[str, float]]:
         for event in attempt.events:
             if event.kind is Kind.EPOCH_ENDED:
                 rows[int(event.fields.get("epoch") or 0) + 1] = dict(event.fields.get("metrics") or {})
-    with (
-        suppress(OSError, csv.Error),
-        report.run.results_csv.open(encoding="utf-8", errors="replace", newline="") as file,
-    ):
-        for values in csv.DictReader(file, skipinitialspace=True):
-            with suppress(ValueError, TypeError, KeyError):
-                rows.setdefault(int(float(values["epoch"])), {}).update(_numbers(values))
+    for epoch, values in read_rows(report.run.results_csv).items():
+        rows.setdefault(epoch, {}).update(values)
     return dict(sorted(rows.items()))
 
 
@@ -135,14 +130,6 @@ def _environment(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
         return values if isinstance(values, dict) else {}
     return {}
-
-
-def _numbers(values: dict[str, str]) -> dict[str, float]:
-    found = {}
-    for name, text in values.items():
-        with suppress(ValueError, TypeError):
-            found[name.strip()] = float(text)
-    return found
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
