@@ -1,14 +1,16 @@
-"""Sweeps against a real Slurm's limits: the largest array, how many jobs one may submit, and two sweeps at one moment.
+"""Sweeps on a real Slurm: a user's own config groups, and its limits: the largest array, how many jobs one may submit.
 
-No run is trained: every job waits for a time that does not come.
+But for the first test no run is trained: every job waits for a time that does not come.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,11 @@ from pathlib import Path
 
 import pytest
 
+from hpc_yolo.attempts import is_done
+from hpc_yolo.frozen import load_launch, load_run
+from hpc_yolo.rundir import find_runs
 from tests.chaos.conftest import hpc_yolo, wait_until
+from tests.material import write_architecture, write_scenes
 from tests.slurm.conftest import Cluster, User, restart_controller, run_command
 
 LATER = "+cluster.sbatch.begin=now+1hour"
@@ -56,6 +62,42 @@ def queued() -> list[str]:
 
 def rows(user: User, name: str) -> list[dict[str, object]]:
     return list(json.loads(hpc_yolo("status", str(user.root / name), "--json").stdout))
+
+
+def write_own_groups(folder: Path, data: Path, weights: Path) -> None:
+    """A lab's conf/ beside its project: every group has an option of its own, and an experiment chooses them."""
+    written = {
+        "cluster/lab.yaml": "defaults: [slurm]\npartition: low\ncpus_per_task: 2\ntime_min: 10\ncpu_threads: 1\n",
+        "model/ours.yaml": f"weights: {weights}\n",
+        "data/scenes.yaml": f"yaml: {data}\n",
+        "retry/patient.yaml": "defaults: [default]\nmax_restarts: 7\n",
+        "experiment/night.yaml": """# @package _global_
+            defaults:
+              - override /cluster: lab
+              - override /model: ours
+              - override /data: scenes
+              - override /retry: patient
+            name: night
+            train: {epochs: 1, imgsz: 64, batch: 4, device: cpu, plots: false, amp: false}
+            """,
+    }
+    for name, text in written.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(textwrap.dedent(text))
+
+
+def test_a_sweep_over_a_users_own_groups_needs_them_at_the_submission_only(cluster: Cluster, tmp_path: Path) -> None:
+    data = write_scenes(tmp_path / "scenes", train=8, val=4)
+    write_own_groups(tmp_path / "conf", data, write_architecture(tmp_path / "ours.yaml"))
+
+    answer = hpc_yolo("train", "-m", "--config-dir", "conf", "experiment=night", "train.seed=0,1", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    shutil.rmtree(tmp_path / "conf")
+    runs = list(find_runs(tmp_path / "runs" / "night"))
+
+    assert [load_launch(run.launch_yaml).retry.max_restarts for run in runs] == [7, 7]
+    assert sorted(load_run(run).train["seed"] for run in runs) == [0, 1]
+    wait_until(lambda: all(is_done(run) for run in runs), "the end of both runs", pause_s=0.5)
 
 
 def test_two_sweeps_at_the_same_moment_submit_each_run_once(cluster: Cluster, user: User) -> None:
