@@ -184,6 +184,11 @@ class ClusterConfig:
                 f"cluster.signal_delay_s={self.signal_delay_s} leaves nothing of cluster.time_min={self.time_min} minutes. "
                 "Ask for more minutes, or for a shorter delay (Slurm may warn a minute earlier still)."
             )
+        for name, value in {**{it: getattr(self, it) for it in _SLURM_OPTIONS}, **self.sbatch}.items():
+            if name not in ("setup", "sbatch") and not (name.isprintable() and str(value).isprintable()):
+                raise ConfigError(
+                    f"cluster option {name!r}={value!r}: a line of the batch script cannot hold that. Retype it."
+                )
         for name in self.sbatch:
             if (key := name.replace("_", "-")) in OWNED_SBATCH_OPTIONS:
                 hint = OWNED_SBATCH_OPTIONS[key]

@@ -13,7 +13,7 @@ from typing import Any
 from hpc_yolo import train_args
 from hpc_yolo.attempts import occupant
 from hpc_yolo.config import Config, DataConfig, Exact, ModelConfig
-from hpc_yolo.errors import BusyError, StorageError
+from hpc_yolo.errors import BusyError, ConfigError, StorageError
 from hpc_yolo.frozen import FrozenRun, Launch, canonical, launch_text, load_run, run_text, write_launch
 from hpc_yolo.rundir import RunDir, fsync_dir, write_text_atomic
 from hpc_yolo.submit.identity import run_id
@@ -21,6 +21,9 @@ from hpc_yolo.submit.parent import start_of
 from hpc_yolo.submit.ranks import check_ranks, check_sharing
 from hpc_yolo.submit.resolve import ResolvedData, ResolvedModel, resolve_data, resolve_model, resolve_train_files
 from hpc_yolo.track.tracker import check_trackers
+
+#: In the names of a job's log files.
+_SLURM_READS = "%\\"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,11 @@ def plan(config: Config, found: dict[str, Any] | None = None) -> Plan:
             of a data set's listing and every byte of the weights, which a thousand points would do a thousand times.
 
     Raises:
-        ConfigError: a training argument is wrong, or a tracker's package or address is missing.
+        ConfigError: a training argument or the place is wrong, or a tracker's package or address is missing.
         DataError: the weights or the data set are not there.
     """
+    experiment = Path(config.runs_dir).expanduser().absolute() / config.name
+    _check_place(experiment, config.cluster.kind)
     train = train_args.checked(config.train)
     check_trackers(config.track)
     check_ranks(config.cluster.world_size, {**train_args.defaults(), **train})
@@ -94,7 +99,17 @@ def plan(config: Config, found: dict[str, Any] | None = None) -> Plan:
         cluster=config.cluster,
         track=config.track,
     )
-    return Plan(RunDir(Path(config.runs_dir).expanduser().absolute() / config.name / frozen.id), frozen, launch)
+    return Plan(RunDir(experiment / frozen.id), frozen, launch)
+
+
+def _check_place(experiment: Path, kind: str) -> None:
+    """A line break would end a line of the batch script; Slurm puts something of its own for a percent sign."""
+    bad = sorted({it for it in str(experiment) if not it.isprintable() or (kind == "slurm" and it in _SLURM_READS)})
+    if bad:
+        raise ConfigError(
+            f"the run would lie in {str(experiment)!r}, and {' '.join(map(repr, bad))} in a path is read as something else on "
+            "the way to the job. Choose another name=... or runs_dir=...."
+        )
 
 
 def _once(found: dict[str, Any], group: ModelConfig | DataConfig, resolve: Callable[[], Any], *more: Any) -> Any:

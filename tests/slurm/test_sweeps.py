@@ -87,17 +87,20 @@ def write_own_groups(folder: Path, data: Path, weights: Path) -> None:
 
 
 def test_a_sweep_over_a_users_own_groups_needs_them_at_the_submission_only(cluster: Cluster, tmp_path: Path) -> None:
-    data = write_scenes(tmp_path / "scenes", train=8, val=4)
-    write_own_groups(tmp_path / "conf", data, write_architecture(tmp_path / "ours.yaml"))
+    """In a folder whose name a shell would trip over."""
+    project = tmp_path / """Ada's "best" $(touch tripped) `touch tripped` ; touch tripped #1"""
+    data = write_scenes(project / "scenes", train=8, val=4)
+    write_own_groups(project / "conf", data, write_architecture(tmp_path / "ours.yaml"))
 
-    answer = hpc_yolo("train", "-m", "--config-dir", "conf", "experiment=night", "train.seed=0,1", cwd=tmp_path)
+    answer = hpc_yolo("train", "-m", "--config-dir", "conf", "experiment=night", "train.seed=0,1", cwd=project)
     assert answer.returncode == 0, answer.stderr
-    shutil.rmtree(tmp_path / "conf")
-    runs = list(find_runs(tmp_path / "runs" / "night"))
+    shutil.rmtree(project / "conf")
+    runs = list(find_runs(project / "runs" / "night"))
 
     assert [load_launch(run.launch_yaml).retry.max_restarts for run in runs] == [7, 7]
     assert sorted(load_run(run).train["seed"] for run in runs) == [0, 1]
     wait_until(lambda: all(is_done(run) for run in runs), "the end of both runs", pause_s=0.5)
+    assert list(tmp_path.rglob("tripped*")) == []
 
 
 def test_two_sweeps_at_the_same_moment_submit_each_run_once(cluster: Cluster, user: User) -> None:

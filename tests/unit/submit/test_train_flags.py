@@ -169,6 +169,22 @@ def test_a_mistyped_group_option_is_told_before_the_first_run_of_a_sweep_begins(
         (["data.yaml=nowhere.yaml"], DataError, "data.yaml=nowhere.yaml: there is no such file"),
         (["data.yaml=null"], ConfigError, "data.yaml is missing: name your data set"),
         (["--config-dir", "nowhere"], ConfigError, "not found"),
+        (["name='two\nlines'", "model.weights=w.yaml"], ConfigError, r"'\n' in a path is read as something else"),
+        (
+            ["runs_dir='100%j'", "model.weights=w.yaml", "cluster=slurm"],
+            ConfigError,
+            "'%' in a path is read as something else",
+        ),
+        (
+            ["cluster=slurm", "cluster.partition='low\ntouch x'"],
+            ConfigError,
+            "a line of the batch script cannot hold that",
+        ),
+        (
+            ["cluster=slurm", "+cluster.sbatch.comment='a\nb'"],
+            ConfigError,
+            "a line of the batch script cannot hold that",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(
