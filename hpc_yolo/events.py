@@ -120,6 +120,14 @@ class Events(Sequence[Event]):
         saves = (it.fields.get("seconds") for it in self if it.kind is Kind.SNAPSHOT_COMMITTED)
         return max((float(it or 0) for it in saves), default=0.0)
 
+    @property
+    def stalled_s(self) -> float:
+        """How long the training has paused for snapshots."""
+        if self._text is not None:
+            return sum(map(float, _STALL_S.findall(self._text)))
+        saves = (it.fields.get("stall_s") for it in self if it.kind is Kind.SNAPSHOT_COMMITTED)
+        return sum(float(it or 0) for it in saves)
+
     def __getitem__(self, index: Any) -> Any:
         return self.every[index]
 
@@ -192,5 +200,6 @@ def _read(line: str) -> Event | None:
 _KINDS = {kind.value: kind for kind in Kind}
 _BEGIN = '{"t": '
 _EPOCH, _SAVED = (f'"kind": "{kind.value}"' for kind in (Kind.EPOCH_ENDED, Kind.SNAPSHOT_COMMITTED))
+_STALL_S = re.compile(r'"stall_s": ([\d.e+-]+)')
 _SECONDS = re.compile(r'"seconds": ([\d.e+-]+)')
 _STEP = re.compile(r'"step": (\d+)')

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
-from hpc_yolo.report.timeline import Moments
+from hpc_yolo.report.history import AttemptHistory
+from hpc_yolo.report.timeline import Moments, moments_of
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -75,6 +76,18 @@ def goodput_of(attempts: Sequence[Moments], submitted: Sequence[float] = ()) -> 
         queued_s=sum(until - since for since, until in waits_of(attempts, submitted)),
         rank_hours=sum(it.allocated * at.ranks for it, at in zip(shares, attempts, strict=True)) / 3600,
     )
+
+
+def goodput_in_brief(attempts: Sequence[AttemptHistory]) -> Goodput:
+    """The same for one row among many: what a long training often tells is read only where that is needed."""
+    brief = moments_of(attempts, is_brief=True)
+    is_enough = all(
+        it.resumed_from in attempt.saved or (it.first_step or 0) >= attempt.last_step
+        for number, attempt in enumerate(brief)
+        for it in brief[number + 1 :]
+        if it.first_step is not None
+    )
+    return goodput_of(brief if is_enough else moments_of(attempts))
 
 
 def total(goodputs: Iterable[Goodput]) -> Goodput:

@@ -21,6 +21,8 @@ class SweepSummary:
     states: dict[RunState, int]
     """How many in each state, in the order of a run's life; without those that no run is in."""
     steps_redone: int
+    goodput: float | None
+    """Of all their allocated time together; None before there was any."""
     best: RunStatus | None
     """By the newest metric of each; None where the runs have none that they could be compared by."""
 
@@ -45,8 +47,14 @@ def _summary(folder: str, rows: Sequence[RunStatus]) -> SweepSummary:
         runs=len(rows),
         states={state: counts[state] for state in RunState if counts[state]},
         steps_redone=sum(row.steps_redone for row in rows),
+        goodput=_goodput(rows),
         best=_best(rows),
     )
+
+
+def _goodput(rows: Sequence[RunStatus]) -> float | None:
+    allocated = sum(row.allocated_s for row in rows)
+    return sum((row.goodput or 0.0) * row.allocated_s for row in rows) / allocated if allocated > 0 else None
 
 
 def _best(rows: Sequence[RunStatus]) -> RunStatus | None:

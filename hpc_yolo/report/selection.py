@@ -39,6 +39,7 @@ SORT_KEYS: dict[str, Callable[[RunStatus], float | str | None]] = {
     "attempts": lambda row: -row.attempts,
     "preempted": lambda row: -row.preemptions,
     "redone": lambda row: -row.steps_redone,
+    "goodput": lambda row: row.goodput,
     "metric": _goodness,
     "node": lambda row: row.node,
     "starts": lambda row: row.starts_at if row.state in _WAITING else None,

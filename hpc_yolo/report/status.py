@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hpc_yolo.events import Kind
+from hpc_yolo.report.goodput import goodput_in_brief
 from hpc_yolo.report.history import AttemptHistory, RunHistory
 from hpc_yolo.report.job_state import Verdict, judge
 from hpc_yolo.report.ledger_state import last_step, position_of, state_by_ledger
@@ -43,6 +44,10 @@ class RunStatus:
     interruptions: dict[str, int]
     """How many attempts ended for each of the five reasons."""
     steps_redone: int
+    goodput: float | None
+    """The share of its allocated time that moved it forward; None before there was any."""
+    allocated_s: float
+    """How long its attempts have held what they were given (seconds)."""
     metric: float | None
     metric_name: str | None
     metrics: dict[str, float]
@@ -75,6 +80,7 @@ def status_of(history: RunHistory) -> RunStatus:
     metric_name = headline(metrics)
     totals = (a.beat.steps_total for a in reversed(history.attempts) if a.beat and a.beat.steps_total)
     steps_total = next(totals, None)
+    goodput = goodput_in_brief(history.attempts)
     return RunStatus(
         id=history.id,
         dir=str(history.path),
@@ -90,6 +96,8 @@ def status_of(history: RunHistory) -> RunStatus:
         preemptions=sum(was_preempted(attempt) for attempt in history.attempts),
         interruptions=interruptions(history.attempts),
         steps_redone=steps_redone(history.attempts),
+        goodput=goodput.ratio,
+        allocated_s=goodput.shares.allocated,
         metric=metrics[metric_name] if metric_name else None,
         metric_name=metric_name,
         metrics=metrics,

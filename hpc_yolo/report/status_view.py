@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from hpc_yolo.report.groups import SweepSummary
 from hpc_yolo.report.metrics import short_name
 from hpc_yolo.report.status import RunStatus
-from hpc_yolo.report.tables import counted, duration, fit, of_total, paint, short
+from hpc_yolo.report.tables import counted, duration, fit, of_total, paint, percent, short
 from hpc_yolo.types import RunState
 
-_HEADER = ("RUN", "STATE", "PROGRESS", "EPOCH", "STEP", "ATTEMPTS", "PREEMPTED", "REDONE", "METRIC", "NODE", "REASON")
+_HEADER = (
+    "RUN", "STATE", "PROGRESS", "EPOCH", "STEP", "ATTEMPTS", "PREEMPTED", "REDONE", "GOODPUT", "METRIC", "NODE", "REASON",
+)  # fmt: skip
 #: Left out where the terminal is narrow, in this order.
-_EXPENDABLE = ("PREEMPTED", "ATTEMPTS", "STEP", "NODE", "REDONE", "EPOCH", "METRIC")
+_EXPENDABLE = ("PREEMPTED", "ATTEMPTS", "GOODPUT", "STEP", "NODE", "REDONE", "EPOCH", "METRIC")
 _REASON_COLUMNS = 30  # of a narrow terminal, for what matters most where something is wrong
 _WAITING = (RunState.PENDING, RunState.REQUEUED)
 
@@ -42,6 +44,8 @@ def summary_line(summary: SweepSummary, colour: bool) -> str:
     states = ", ".join(f"{count} {paint(state, colour)}" for state, count in summary.states.items())
     parts = [f"{summary.folder}: {counted(summary.runs, 'run')}: {states}"]
     parts.append(f"{counted(summary.steps_redone, 'step')} redone")
+    if summary.goodput is not None:
+        parts.append(f"goodput {percent(summary.goodput)}")
     if summary.best is not None and summary.best.metric_name is not None:
         best = summary.best
         parts.append(f"best {short_name(summary.best.metric_name)} {short(best.metric)} ({best.id})")
@@ -58,6 +62,7 @@ def _cells(row: RunStatus, colour: bool) -> list[str]:
         str(row.attempts),
         str(row.preemptions),
         str(row.steps_redone),
+        percent(row.goodput),
         metric_of(row),
         _place(row),
         row.reason or "",

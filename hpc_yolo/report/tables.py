@@ -88,6 +88,10 @@ def window(stream: TextIO) -> tuple[int, int]:
     return found.columns or 80, found.lines or 24
 
 
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f}%"
+
+
 def of_total(done: int, total: int | None) -> str:
     return f"{done}/{total}" if total is not None else str(done)
 

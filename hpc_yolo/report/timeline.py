@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from hpc_yolo.events import Event, Kind
+from hpc_yolo.events import OFTEN, Event, Kind
 from hpc_yolo.report.history import AttemptHistory
 from hpc_yolo.report.ledger_state import last_step
 
@@ -74,11 +74,15 @@ class Moments:
         return self.left
 
 
-def moments_of(attempts: Sequence[AttemptHistory]) -> list[Moments]:
-    """Those of each attempt that has told anything, oldest first."""
-    told = [attempt for attempt in attempts if attempt.events]
-    begins = [attempt.events[0].time for attempt in told]
-    found = [_moments(attempt, until) for attempt, until in zip(told, [*begins, None][1:], strict=True)]
+def moments_of(attempts: Sequence[AttemptHistory], *, is_brief: bool = False) -> list[Moments]:
+    """Those of each attempt that has told anything, oldest first.
+
+    Args:
+        is_brief: no `marks`, of `saved` the last one, all `stalls` in one: for that, little is read of a long training.
+    """
+    told = [attempt for attempt in attempts if attempt.events.rare]
+    begins = [attempt.events.rare[0].time for attempt in told]
+    found = [_moments(attempt, until, is_brief) for attempt, until in zip(told, [*begins, None][1:], strict=True)]
     return [
         _joined(it, begins[i + 1]) if i + 1 < len(found) and _is_in_place(told[i]) else it for i, it in enumerate(found)
     ]
@@ -94,8 +98,8 @@ def _is_in_place(attempt: AttemptHistory) -> bool:
     return ended is not None and ended.fields.get("next") == _IN_PLACE
 
 
-def _moments(attempt: AttemptHistory, until: float | None) -> Moments:
-    began = attempt.events[0].time
+def _moments(attempt: AttemptHistory, until: float | None, is_brief: bool) -> Moments:
+    began = attempt.events.rare[0].time
     ended = max(began, _end(attempt, until))
     resumed = attempt.first(Kind.RESUMED)
     first = int(resumed.fields.get("step") or 0) if resumed else None
@@ -103,7 +107,7 @@ def _moments(attempt: AttemptHistory, until: float | None) -> Moments:
     left, is_saved = _leave(attempt, ended)
     left = min(max(left, began), ended)
     worked = min(max(_under_way(attempt, first, last, left), began), left)
-    stalls = tuple(_stalls(attempt, worked, left))
+    stalls = ((worked, _stalled_s(attempt, is_saved)),) if is_brief else tuple(_stalls(attempt, worked, left))
     finish = attempt.last(Kind.ATTEMPT_ENDED)
     outcome = str(finish.fields.get("outcome")) if finish else None
     return Moments(
@@ -115,8 +119,8 @@ def _moments(attempt: AttemptHistory, until: float | None) -> Moments:
         restore_s=min(float(resumed.fields.get("read_s") or 0.0), worked - began) if resumed else 0.0,
         is_saved=is_saved,
         stalls=stalls,
-        marks=tuple(_marks(attempt, worked, left, first, last)),
-        saved={str(e.fields.get("file")): _copied(e) for e in attempt.events if e.kind is Kind.SNAPSHOT_COMMITTED},
+        marks=() if is_brief else tuple(_marks(attempt, worked, left, first, last)),
+        saved={str(e.fields.get("file")): _copied(e) for e in _saves(attempt, only_last=is_brief)},
         resumed_from=(resumed.fields.get("snapshot") if resumed else None) or None,
         first_step=first,
         last_step=last,
@@ -131,19 +135,17 @@ def _moments(attempt: AttemptHistory, until: float | None) -> Moments:
 
 def _end(attempt: AttemptHistory, until: float | None) -> float:
     """Its last sign of life. An end without an exit code was told by the next attempt, long after."""
-    own = [e.time for e in attempt.events if e.kind is not Kind.ATTEMPT_ENDED or e.fields.get("exit_code") is not None]
-    has_told = any(e.kind is Kind.ATTEMPT_ENDED and e.fields.get("exit_code") is not None for e in attempt.events)
+    events = [*attempt.events.rare, *filter(None, [attempt.last(*OFTEN)])]
+    own = [e.time for e in events if e.kind is not Kind.ATTEMPT_ENDED or e.fields.get("exit_code") is not None]
+    has_told = any(e.kind is Kind.ATTEMPT_ENDED and e.fields.get("exit_code") is not None for e in events)
     latest = max([*own, attempt.beat.time if attempt.beat and not has_told else 0.0])
     return latest if until is None else min(latest, until)
 
 
 def _leave(attempt: AttemptHistory, ended: float) -> tuple[float, bool]:
     """When the training was over, and whether the attempt saved its state then."""
-    saves = [
-        e for e in attempt.events if e.kind is Kind.SNAPSHOT_COMMITTED and e.fields.get("cause") in ("stop", "done")
-    ]
-    if saves:
-        return _copied(saves[-1]) - _stall_s(saves[-1]), True
+    if (save := _save_at_the_end(attempt)) is not None:
+        return _copied(save) - _stall_s(save), True
     orderly = attempt.last(Kind.STOPPED, Kind.FINISHED)
     if orderly is not None:
         return orderly.time, True
@@ -151,6 +153,11 @@ def _leave(attempt: AttemptHistory, ended: float) -> tuple[float, bool]:
     if failed is not None:
         return failed.time, False
     return (attempt.beat.time if attempt.beat and attempt.first(Kind.RESUMED) else ended), False
+
+
+def _save_at_the_end(attempt: AttemptHistory) -> Event | None:
+    save = attempt.last(Kind.SNAPSHOT_COMMITTED)
+    return save if save is not None and save.fields.get("cause") in ("stop", "done") else None
 
 
 def _under_way(attempt: AttemptHistory, first: int | None, last: int, left: float) -> float:
@@ -180,9 +187,21 @@ def _marks(attempt: AttemptHistory, worked: float, left: float, first: int | Non
             yield mark
 
 
+def _saves(attempt: AttemptHistory, *, only_last: bool = False) -> Iterable[Event]:
+    if only_last:
+        return filter(None, [attempt.last(Kind.SNAPSHOT_COMMITTED)])
+    return (event for event in attempt.events if event.kind is Kind.SNAPSHOT_COMMITTED)
+
+
+def _stalled_s(attempt: AttemptHistory, is_saved: bool) -> float:
+    """All pauses while training together; the last one belongs to the leaving of an attempt that saved then."""
+    save = _save_at_the_end(attempt) if is_saved else None
+    return attempt.events.stalled_s - (_stall_s(save) if save is not None else 0.0)
+
+
 def _stalls(attempt: AttemptHistory, worked: float, left: float) -> Iterable[tuple[float, float]]:
-    for event in attempt.events:
-        if event.kind is Kind.SNAPSHOT_COMMITTED and worked <= _copied(event) <= left:
+    for event in _saves(attempt):
+        if worked <= _copied(event) <= left:
             yield _copied(event), min(_stall_s(event), _copied(event) - worked)
 
 
@@ -198,7 +217,7 @@ def _stall_s(snapshot: Event) -> float:
 def _nodes(attempt: AttemptHistory) -> tuple[str, ...]:
     if (met := attempt.nodes_of_ranks) is not None:
         return met
-    told = [e.fields.get("host") for e in attempt.events if e.kind in (Kind.WORKER_STARTED, Kind.ATTEMPT_STARTED)]
+    told = [e.fields.get("host") for e in attempt.events.rare if e.kind in (Kind.WORKER_STARTED, Kind.ATTEMPT_STARTED)]
     return tuple(str(host) for host in told[-1:] if host)
 
 

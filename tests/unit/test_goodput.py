@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from hpc_yolo.events import Events, Kind
 from hpc_yolo.heartbeat import Beat
-from hpc_yolo.report.goodput import Goodput, Shares, goodput_of, total
+from hpc_yolo.report.goodput import Goodput, Shares, goodput_in_brief, goodput_of, total
 from hpc_yolo.report.history import AttemptHistory
 from hpc_yolo.report.interruptions import interruptions_of, saved_of
 from hpc_yolo.report.timeline import moments_of
@@ -59,6 +61,14 @@ def file(step: int, number: int) -> str:
     return f"step-{step:09d}.a{number:03d}.safetensors"
 
 
+def split(attempts: Sequence[AttemptHistory], submitted: Sequence[float] = ()) -> Goodput:
+    """A row of `status` says the same as the report."""
+    found = goodput_of(moments_of(attempts), submitted)
+    brief = goodput_in_brief(attempts)
+    assert asdict(brief.shares) == pytest.approx(asdict(found.shares))
+    return found
+
+
 PREEMPTED = attempt(
     1,
     *started(0, ranks=2),
@@ -101,7 +111,7 @@ THREE = [PREEMPTED, KILLED, FINISHING]
 
 
 def test_a_preemption_and_a_kill_are_split_by_cause_to_the_half_second() -> None:
-    found = goodput_of(moments_of(THREE), submitted=[-30])
+    found = split(THREE, submitted=[-30])
 
     assert found.shares == Shares(
         productive=151.5 + 37.5 + 53, start_up=20 + 18 + 12, restore=2 + 3, save=10.5 + 0.5 + 7, redone=52, other=13
@@ -131,7 +141,7 @@ def test_a_run_that_was_never_interrupted_has_lost_and_saved_nothing() -> None:
     lone = attempt(1, *started(0), resumed(5, 0), under_way(10, 1), (110, Kind.FINISHED, {"step": 50}), beat=(110, 50))
     moments = moments_of([lone])
 
-    found = goodput_of(moments)
+    found = split([lone])
 
     assert found.shares == Shares(productive=100, start_up=10)
     assert interruptions_of([lone], moments) == []
@@ -142,7 +152,7 @@ def test_a_kill_before_the_first_snapshot_loses_all_that_was_trained() -> None:
     killed = attempt(1, *started(0), resumed(5, 0), under_way(10, 1), ended(62, "failure", "restart", -9), beat=(60, 7))
     again = attempt(2, *started(70), resumed(75, 0), under_way(80, 1), beat=(100, 4), alive=True)
 
-    found = goodput_of(moments_of([killed, again]))
+    found = split([killed, again])
 
     assert found.shares == Shares(productive=20, start_up=10 + 10, redone=50, other=10)
 
@@ -179,7 +189,7 @@ def test_a_snapshot_that_no_ledger_names_is_placed_by_its_step() -> None:
     )
     again = attempt(2, *started(200), resumed(205, 60, "elsewhere.safetensors"), beat=(206, 60), alive=True)
 
-    found = goodput_of(moments_of([killed, again]))
+    found = split([killed, again])
 
     assert found.shares.productive == 60  # 60 of 100 steps in 100 s
     assert found.shares.redone == 40
@@ -205,7 +215,7 @@ def test_an_attempt_that_fails_before_it_trains_is_start_up() -> None:
     )
     moments = moments_of([failed])
 
-    assert goodput_of(moments).shares == Shares(start_up=8, other=1)
+    assert split([failed]).shares == Shares(start_up=8, other=1)
     (told,) = interruptions_of([failed], moments)
     assert (told.step, told.steps_redone, told.why) == (None, 0, "no data")
 
@@ -220,7 +230,7 @@ def test_validation_that_a_stop_cut_short_is_redone_though_no_step_is() -> None:
     attempts = [stopped, again]
     moments = moments_of(attempts)
 
-    assert goodput_of(moments).shares == Shares(productive=40 + 14, start_up=10 + 6, save=2, redone=20)
+    assert split(attempts).shares == Shares(productive=40 + 14, start_up=10 + 6, save=2, redone=20)
     (told,) = interruptions_of(attempts, moments)
     assert (told.steps_redone, told.steps_redone_from_epoch) == (0, 10)
 
@@ -230,7 +240,7 @@ def test_a_pause_that_a_person_made_is_neither_allocated_nor_queued() -> None:
                         ended(52, "cancellation", "stop", 75), beat=(50, 9))  # fmt: skip
     again = attempt(2, *started(1000), resumed(1005, 9, "x"), under_way(1010, 10), beat=(1020, 20), alive=True)
 
-    found = goodput_of(moments_of([cancelled, again]), submitted=[980])
+    found = split([cancelled, again], submitted=[980])
 
     assert found.queued_s == 20  # since it was submitted again
     assert found.shares.allocated == 52 + 20
@@ -242,7 +252,7 @@ def test_clocks_that_disagree_make_no_negative_time() -> None:
     )
     late = attempt(2, *started(110), resumed(99, 0), beat=(98, 1), alive=True)
 
-    shares = goodput_of(moments_of([early, late])).shares
+    shares = split([early, late]).shares
 
     assert all(getattr(shares, cause) >= 0 for cause in Shares.__slots__)
 
@@ -260,3 +270,21 @@ def test_a_sweeps_goodput_weighs_its_runs_by_their_time() -> None:
 
     assert total([good, poor]) == Goodput(shares=Shares(productive=300, redone=100), queued_s=15, rank_hours=3)
     assert total([good, poor]).ratio == 0.75
+
+
+def test_a_row_of_status_reads_little_of_a_long_training() -> None:
+    epochs = [
+        it for n in range(300) for it in (epoch(100 * n + 90, n, n), snapshot(100 * n + 91, n, 1, took=1, stall=0.5))
+    ]
+    stop = [snapshot(30100, 300, 1, took=1, stall=0.5, cause="stop"), (30101.0, Kind.STOPPED, {"step": 300})]
+    long = attempt(
+        1, *started(0), resumed(5, 0), under_way(10, 1), *epochs, *stop, ended(30102, "preemption", "requeue")
+    )
+    again = attempt(
+        2, *started(40000), resumed(40005, 300, file(300, 1)), under_way(40010, 301), beat=(40100, 310), alive=True
+    )
+
+    found = goodput_in_brief([long, again])
+
+    assert sum(isinstance(it, str) for it in long.events._held) >= 599  # lines that nobody has parsed
+    assert found.shares.save == pytest.approx(300 * 0.5 + (30102 - 30098.5))

@@ -13,11 +13,14 @@ import pytest
 from hpc_yolo.cli import main
 from hpc_yolo.events import Kind
 from hpc_yolo.processes import boot_id, process_start
+from hpc_yolo.report.goodput import goodput_of
 from hpc_yolo.report.history import read_history
 from hpc_yolo.report.status import RunStatus, status_of
+from hpc_yolo.report.timeline import moments_of
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.types import RunState
 from tests.unit.runs_on_disk import begin, make_run
+from tests.unit.sample_runs import make_interrupted_run
 
 
 @pytest.fixture
@@ -265,3 +268,18 @@ def test_a_warning_must_leave_time_for_what_all_runs_of_a_job_save(
     reason = status(run).reason
 
     assert reason is None if told is None else re.match(told, str(reason)), reason
+
+
+def test_a_row_tells_the_goodput_that_the_report_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_interrupted_run(tmp_path / "night" / "3f2a90c1")
+    ratio = goodput_of(moments_of(read_history(run).attempts)).ratio
+    assert ratio is not None
+    assert 0.5 < ratio < 1
+
+    assert main(["status", str(run.path)]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert main(["status", str(run.path), "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+
+    assert told["goodput"] == pytest.approx(ratio)
+    assert row[header.index("GOODPUT") :].split()[0] == f"{100 * ratio:.0f}%"

@@ -62,7 +62,7 @@ def test_runs_that_share_a_folder_are_summed_up_in_a_line(runs: Path, told: Told
     lines = told()
 
     assert lines[:2] == [
-        f"{runs / 'lr'}: 3 runs: 2 done, 1 cancelled; 7 steps redone; best mAP50-95 0.4 (bbb)",
+        f"{runs / 'lr'}: 3 runs: 2 done, 1 cancelled; 7 steps redone; goodput 0%; best mAP50-95 0.4 (bbb)",
         "",
     ]
     assert ids(lines) == ["ddd", "aaa", "bbb", "ccc"]
