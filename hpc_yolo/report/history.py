@@ -26,6 +26,7 @@ _GIST = (
     re.compile(rb"^name: .*$(?=\n\w)", re.MULTILINE),
     re.compile(rb"^train:\n  epochs: \d+$", re.MULTILINE),
 )
+_PARENT = re.compile(rb"^parent: '?([0-9a-z]+)'?$", re.MULTILINE)
 _ID = re.compile(rb"[0-9a-z]+(?='?$)")
 _MIN_PACE_S = 2.0  # no pace from less than this
 _SEAL = re.compile(rb"^seal: [0-9a-f]{64}\n\Z", re.MULTILINE)
@@ -117,6 +118,12 @@ class RunHistory:
     def frozen(self) -> dict[str, Any]:
         """What run.yaml holds, unchecked; empty where it cannot be read."""
         return _parsed(self.run_yaml)[0]
+
+    @property
+    def parent(self) -> str | None:
+        """The id of the run from whose weights it started."""
+        found = _PARENT.search(self.run_yaml)
+        return None if found is None or found[1] == b"null" else found[1].decode()
 
     @property
     def settings(self) -> dict[str, str]:

@@ -32,6 +32,8 @@ class RunStatus:
     name: str
     sweep: str
     """The folder that it shares with the other runs of its sweep, without the way there."""
+    parent: str | None
+    """The id of the run from whose weights it started."""
     state: RunState
     epoch: int
     epochs: int | None
@@ -86,6 +88,7 @@ def status_of(history: RunHistory) -> RunStatus:
         dir=str(history.path),
         name=history.name,
         sweep=sweep_of(RunDir(history.path)),
+        parent=history.parent,
         state=verdict.state,
         epoch=min(position.epoch, epochs) if epochs else position.epoch,
         epochs=epochs,

@@ -9,7 +9,9 @@ import pytest
 from hpc_yolo.errors import ConfigError, DataError
 from hpc_yolo.events import Kind
 from hpc_yolo.frozen import load_run
+from hpc_yolo.report.history import read_history
 from hpc_yolo.report.locate import UnknownRunError
+from hpc_yolo.report.status import status_of
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.submit.train_command import train
 from tests.material import write_architecture, write_scenes
@@ -42,6 +44,7 @@ def test_a_done_run_is_continued_by_a_new_one_that_knows_it(words: list[str]) ->
 
     assert child.path != parent.path
     assert frozen.parent == parent.path.name
+    assert [status_of(read_history(run)).parent for run in (parent, child)] == [None, parent.path.name]
     assert frozen.weights == str(parent.weights_dir / "last.pt")
     assert (frozen.task, frozen.family, frozen.train["epochs"]) == ("detect", "yolo", 200)
 
