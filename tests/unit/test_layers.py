@@ -70,6 +70,7 @@ def test_the_wheel_holds_every_config_and_architecture(wheel: zipfile.ZipFile) -
     assert architectures
     assert configs | architectures <= names
     assert {str(path.relative_to(ROOT)) for path in MODULES} <= names
+    assert "hpc_yolo/causes.yaml" in names
 
 
 def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
