@@ -35,6 +35,7 @@ _HELP = {
     "watch": "sweeps, runs and a log on a full screen, with keys to cancel, requeue and preempt",
     "results": "what came out of a sweep: parameters, final and best metric of each run, the best first",
     "logs": "what an attempt wrote; its stdout to stdout, its stderr to stderr",
+    "explain": "what ended each attempt of a run, by which rule it was recognised, what was decided, and what you can do",
     "preempt": "warn runs as their scheduler would; a fire drill",
     "cancel": "stop runs, here or on Slurm; their state is saved, and they stay stopped",
     "requeue": "hand running jobs back to Slurm, as a preemption would, and release held ones",
@@ -61,6 +62,7 @@ _USES = {
         "results lr --json | jq -r .best.weights",
     ),
     "logs": ("logs 3f2a", "logs -f 3f2a", "logs 3f2a --attempt 2"),
+    "explain": ("explain 3f2a", "explain 3f2a --all", "explain 3f2a --json | jq '.attempts[-1].cause'"),
     "preempt": ("preempt 3f2a", "preempt 3f2a 77d0", "preempt runs/digits"),
     "cancel": ("cancel 3f2a", "cancel 3f2a 77d0", "cancel runs/digits"),
     "requeue": ("requeue 3f2a", "requeue runs/digits"),
@@ -188,6 +190,7 @@ def build_parser() -> argparse.ArgumentParser:
     logs = add("logs", _logs, "run")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the run is done, failed or cancelled")
     logs.add_argument("--attempt", type=int, metavar="N", help="this attempt alone (default: the newest)")
+    _flags(add("explain", _explain, "run"), all="every attempt (default: the newest ten)", json="all of it as JSON")
     for name in ("preempt", "cancel", "requeue", "resume"):
         several = add(name, _operate)
         several.add_argument("runs", metavar="RUN", nargs="+", help="runs, or sweeps: directories, names, ids")
@@ -207,15 +210,16 @@ def build_parser() -> argparse.ArgumentParser:
     clean.add_argument(
         "--older-than", type=float, default=0.0, metavar="DAYS", help="only runs of which nothing was heard for so long"
     )
-    clean.add_argument("--yes", action="store_true", help="remove it")
-    clean.add_argument("--json", action="store_true", help="every file by run and rule")
-    add("compare", _compare, "run_a", "run_b").add_argument(
-        "--json", action="store_true", help="all differences as JSON"
-    )
-    fingerprint = add("fingerprint", _fingerprint, "run")
-    fingerprint.add_argument("--json", action="store_true", help="as JSON")
-    fingerprint.add_argument("--any", action="store_true", help="also of a run that is not done: its newest snapshot")
+    _flags(clean, yes="remove it", json="every file by run and rule")
+    _flags(add("compare", _compare, "run_a", "run_b"), json="all differences as JSON")
+    of_any = "also of a run that is not done: its newest snapshot"
+    _flags(add("fingerprint", _fingerprint, "run"), json="as JSON", any=of_any)
     return parser
+
+
+def _flags(parser: argparse.ArgumentParser, **about: str) -> None:
+    for name, help_text in about.items():
+        parser.add_argument(f"--{name}", action="store_true", help=help_text)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -306,6 +310,17 @@ def _logs(args: argparse.Namespace) -> int:
     run = locate(args.run, args.runs_dir)
     show = follow_logs if args.follow else print_logs
     show(run, args.attempt, LogPrinter(sys.stdout.buffer, sys.stderr.buffer))
+    return ExitCode.DONE
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from hpc_yolo.report.explain import explain
+    from hpc_yolo.report.explain_view import as_json, as_text
+    from hpc_yolo.report.jobs import look
+    from hpc_yolo.report.locate import locate
+
+    (found,) = look([locate(args.run, args.runs_dir)], explain)
+    print(as_json(found) if args.json else as_text(found, is_whole=args.all))
     return ExitCode.DONE
 
 

@@ -45,7 +45,9 @@ def test_a_module_says_what_it_owns(module: Path) -> None:
     assert ast.get_docstring(ast.parse(module.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("command", [[], ["status"], ["logs", "--help"], ["preempt", "--help"], ["compare", "--help"]])
+@pytest.mark.parametrize(
+    "command", [[], ["status"], ["logs", "--help"], ["explain", "--help"], ["preempt", "--help"], ["compare", "--help"]]
+)
 def test_a_command_that_looks_never_imports_torch(tmp_path: Path, command: list[str]) -> None:
     code = (
         "import sys; from hpc_yolo.cli import main\n"
