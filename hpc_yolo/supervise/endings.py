@@ -29,6 +29,11 @@ class Past:
     has_saved: bool = False
     """It has committed a snapshot."""
 
+    @property
+    def has_moved(self) -> bool:
+        """It has left a node that it was to stay off, and done nothing else."""
+        return self.cause == "sick_node"
+
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Ending:

@@ -6,8 +6,9 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import takewhile
 
-from hpc_yolo.causes import Found, Remedy
+from hpc_yolo.causes import Fault, Found, Remedy, Symptoms, known_rules, recognise
 from hpc_yolo.config import RetryConfig
 from hpc_yolo.supervise.blame import node_fault, own_fault, remedy_of, unsaved
 from hpc_yolo.supervise.endings import Ending, Past, Silence, since_a_person_acted, since_progress
@@ -47,6 +48,8 @@ class Decision:
     """Of a failure that was recognised, by its rule's name."""
     by: str = ""
     """What it was recognised by."""
+    is_node_sick: bool = False
+    """Its node is to blame, as far as is known: other runs had better stay off it."""
 
 
 def decide(past: Sequence[Past], ending: Ending, retry: RetryConfig) -> Decision:
@@ -79,6 +82,18 @@ def leave_between(asked: StopReason) -> Decision:
     return Decision(next=Next.REQUEUE, outcome=asked.value, exit_code=ExitCode.STOPPED, why=why)
 
 
+def leave_sick_node(past: Sequence[Past], why: str, retry: RetryConfig) -> Decision | None:
+    """What follows on a node that the run is to stay off; None where it has left such nodes too often, and trains here."""
+    found = recognise(Symptoms(state="SICK_NODE"), known_rules())
+    assert found is not None
+    moves = list(takewhile(lambda it: it.has_moved, reversed(since_a_person_acted(past))))
+    if len(moves) >= retry.max_moves:
+        return None
+    told = f"{why}; move {len(moves) + 1} of {retry.max_moves}"
+    outcome = StopReason.NODE_FAILURE.value
+    return with_cause(Decision(next=Next.REQUEUE, outcome=outcome, exit_code=ExitCode.STOPPED, why=told), found)
+
+
 def told(exit_code: int) -> str:
     """The end of a worker in words."""
     if exit_code >= 0:
@@ -109,7 +124,7 @@ def _decide(past: Sequence[Past], ending: Ending, retry: RetryConfig) -> Decisio
 
 
 def _after_silence(past: Sequence[Past], silence: Silence, retry: RetryConfig) -> Decision:
-    lost = 1 + sum(it.outcome == silence.reason.value for it in since_progress(past, silence.step))
+    lost = 1 + sum(it.outcome == silence.reason.value and not it.has_moved for it in since_progress(past, silence.step))
     if silence.reason is StopReason.NODE_FAILURE and lost > _MOST_LOST_NODES:
         why = f"{silence.why}; {lost} in a row without a step of progress: it may be the run that takes its nodes down"
         return Decision(next=Next.FAIL, outcome=StopReason.NODE_FAILURE.value, exit_code=ExitCode.BUG, why=why)
@@ -180,9 +195,9 @@ def _after_failure(past: Sequence[Past], ending: Ending, retry: RetryConfig) -> 
         spent = f"{how}; failure {failures} in a row (retry.max_restarts={retry.max_restarts})"
         return replace(_failed(ending, spent), next=_SETTLED_BY.get(_decision_of(ending.found), Next.FAIL))
     if remedy is Remedy.ELSEWHERE and ending.can_move:
-        return _again(
-            ending, Next.REQUEUE, failures, f"{how}; {why}; restart {failures} of {retry.max_restarts}, elsewhere"
-        )
+        is_sick = ending.found is None or ending.found.rule.fault is Fault.NODE
+        why = f"{how}; {why}; restart {failures} of {retry.max_restarts}, elsewhere"
+        return replace(_again(ending, Next.REQUEUE, failures, why), is_node_sick=is_sick)
     then = Next.RESTART if ending.asked is None else Next.REQUEUE
     return _again(ending, then, failures, f"{how}; restart {failures} of {retry.max_restarts}")
 

@@ -42,6 +42,7 @@ from hpc_yolo.supervise.past import (
     started_by,
 )
 from hpc_yolo.supervise.policy import Decision, Next, decide, leave_between, superseded, with_cause
+from hpc_yolo.supervise.sick_nodes import NodeList
 from hpc_yolo.supervise.symptoms import cause_of, oom_kills
 from hpc_yolo.types import ExitCode, StopReason
 
@@ -79,6 +80,7 @@ class Supervisor:
         self._retry_of = retry_of
         self._ranks_of, self._nodes = ranks_of, nodes
         self._allocation = allocation or LocalAllocation()
+        self._node_list = NodeList(run, can_move=self._allocation.has_other_nodes and nodes == 1)
         self._environ = environ
         self._clock = clock
         self._warned_at = 0.0
@@ -179,10 +181,12 @@ class Supervisor:
         try:
             retry = self._retry_of(attempt)
             self._grace_s = retry.grace_s
-            given_up = settle_silence(self._run, attempt, self._allocation.silence, retry)
-            if given_up is not None:
-                _tell_end(ledger, given_up, int(given_up.exit_code))
-                return given_up
+            left = settle_silence(self._run, attempt, self._allocation.silence, retry)
+            left = left or self._node_list.leave(past_of(self._run, attempt), retry)
+            if left is not None:
+                _tell_end(ledger, left, int(left.exit_code))
+                self._hand_back(left, ledger)
+                return left
             killed_before = oom_kills()
             worker = self._spawn(attempt)
         except (HpcYoloError, OSError) as error:
@@ -202,6 +206,7 @@ class Supervisor:
         found = cause_of(attempt, meant, retry, rank=rank, was_oom_killed=oom_kills() > killed_before)
         decision = decide(past_of(self._run, attempt), self._ending(attempt, meant, is_overdue, found), retry)
         _tell_end(ledger, decision, code)
+        self._node_list.tell(decision, retry)
         self._hand_back(decision, ledger)
         return decision
 
