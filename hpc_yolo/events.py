@@ -46,7 +46,7 @@ class Kind(str, Enum):
     FAILED = "failed"  # error (one line), exit_code, exception (its type): the worker gives up
     ATTEMPT_ENDED = (
         # outcome (done | a StopReason), exit_code, next (done|restart|requeue|stop|hold|fail), why;
-        # of a failure that was recognised its cause, and by what
+        # of a failure that was recognised its cause, and by what; history: what the attempts before say of it
         "attempt_ended"
     )
     HANDED_BACK = (

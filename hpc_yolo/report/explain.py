@@ -51,6 +51,8 @@ class End:
     recognised_by: str | None = None
     rule: str | None = None
     """What the rule of that cause asks for, and why."""
+    history: str | None = None
+    """What the attempts before it say, where that has ended the run."""
     decided: str | None = None
     """What followed: restart, requeue, stop, hold, fail."""
     why: str | None = None
@@ -105,6 +107,7 @@ def _end(run: RunDir, attempt: AttemptHistory) -> End:
         cause=found.rule.cause if found else None,
         recognised_by=found.by or None if found else None,
         rule=_told_rule(found.rule) if found else None,
+        history=str(ended.fields["history"]) if ended and ended.fields.get("history") else None,
         decided=then or None,
         why=str(ended.fields["why"]) if ended and ended.fields.get("why") else None,
         advice=_advice(run, attempt.number, outcome, found),

@@ -41,11 +41,12 @@ def _tally(ends: tuple[End, ...]) -> str:
 def _paragraph(end: End) -> str:
     by = f", by {end.recognised_by}" if end.recognised_by else ""
     cause = f"{end.cause}{by}" if end.cause else "no rule knows it" if end.outcome == "failure" else None
-    why = f": {end.why}" if end.why and end.why != end.happened else ""
+    why = f": {end.why}" if end.why and end.why != end.happened and not end.history else ""
     lines = [
         ("happened", end.happened),
         ("cause", cause),
         ("its rule", end.rule),
+        ("history", end.history),
         ("decided", f"{end.decided}{why}" if end.decided else None),
         ("you can", end.advice),
     ]

@@ -66,7 +66,10 @@ def _state_after(attempt: AttemptHistory, ended: Event) -> Verdict:
         return Verdict(RunState.CANCELLED, why)
     if then in ("restart", "requeue"):
         return Verdict(RunState.REQUEUED, with_cause(ended, why))
-    return Verdict(RunState.FAILED, with_cause(ended, _error(attempt) or why))
+    error, history = _error(attempt), ended.fields.get("history")
+    if error is not None and history:  # of which the worker knew nothing
+        return Verdict(RunState.FAILED, with_cause(ended, f"{error.rstrip('.')}; {history}"))
+    return Verdict(RunState.FAILED, with_cause(ended, error or why))
 
 
 def with_cause(ended: Event | None, text: str | None) -> str | None:

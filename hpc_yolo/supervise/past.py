@@ -77,9 +77,10 @@ def settle_silence(
 
 
 def fields_of(decision: Decision, code: int | None) -> dict[str, Any]:
-    """What ATTEMPT_ENDED tells of a decision; the cause where one was recognised."""
+    """What ATTEMPT_ENDED tells of a decision; cause and history where there is something to tell."""
     told = {"outcome": decision.outcome, "exit_code": code, "next": decision.next.value, "why": decision.why}
-    return {**told, "cause": decision.cause, "by": decision.by} if decision.cause else told
+    more = {"cause": decision.cause, "by": decision.by, "history": decision.history}
+    return told | {name: value for name, value in more.items() if value}
 
 
 def place_of(attempt: AttemptDir) -> str:

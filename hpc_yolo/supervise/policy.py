@@ -48,6 +48,8 @@ class Decision:
     """Of a failure that was recognised, by its rule's name."""
     by: str = ""
     """What it was recognised by."""
+    history: str = ""
+    """What the earlier attempts say of it, where that has ended the run."""
     is_node_sick: bool = False
     """Its node is to blame, as far as is known: other runs had better stay off it."""
 
@@ -187,8 +189,11 @@ def _after_failure(past: Sequence[Past], ending: Ending, retry: RetryConfig) -> 
     how = told(ending.exit_code)
     if ending.asked is StopReason.CANCELLATION:
         return _failed(ending, f"{how} when it was asked to stop")
+    hopeless = ending.asked is None and (own_fault(past, ending) or _too_long_unsaved(past, ending, retry))
+    if hopeless:
+        return replace(_failed(ending, f"{how}; {hopeless}"), history=hopeless)
     failures = 1 + _failures(past, ending.step)
-    remedy, why = _remedy(past, ending, retry) if ending.asked is None else (Remedy.RESTART, "")
+    remedy, why = _remedy(past, ending) if ending.asked is None else (Remedy.RESTART, "")
     if remedy in _SETTLED_BY:
         return replace(_failed(ending, f"{how}; {why}"), next=_SETTLED_BY[remedy])
     if failures > retry.max_restarts:
@@ -202,10 +207,8 @@ def _after_failure(past: Sequence[Past], ending: Ending, retry: RetryConfig) -> 
     return _again(ending, then, failures, f"{how}; restart {failures} of {retry.max_restarts}")
 
 
-def _remedy(past: Sequence[Past], ending: Ending, retry: RetryConfig) -> tuple[Remedy, str]:
-    """What the history of the run calls for, or the rule of its cause; and why."""
-    if hopeless := own_fault(past, ending) or _too_long_unsaved(past, ending, retry):
-        return Remedy.FAIL, hopeless
+def _remedy(past: Sequence[Past], ending: Ending) -> tuple[Remedy, str]:
+    """What the rule of its cause asks for, or what the history says of the node; and why."""
     remedy = remedy_of(past, ending.found, ending.step)
     if remedy is not Remedy.RESTART and ending.found is not None:
         return remedy, ending.found.rule.why

@@ -127,6 +127,13 @@ def test_the_step_and_the_nodes_are_named() -> None:
     assert "the validation after step 40 has failed twice, on node1" in here
 
 
+def test_what_ended_the_run_is_told_apart_from_its_cause() -> None:
+    twice = now([failed("crash", at="step 9", node="node2")], "crash", at="step 9")
+
+    assert (twice.cause, twice.history) == ("crash", twice.why.partition("; ")[2])
+    assert now([], "crash", at="step 9").history == ""
+
+
 def test_what_failed_before_it_trained_has_no_step() -> None:
     assert now([failed(), failed()]).next is Next.RESTART
 

@@ -123,6 +123,19 @@ def test_a_rule_of_ones_own_is_told_as_it_was_frozen(run: RunDir) -> None:
     assert (second.cause, second.rule, second.advice) == ("tuesday", "hold: it is Tuesday", "Wait for Wednesday.")
 
 
+def test_a_step_that_failed_twice_is_named_by_explain_and_status(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempt = begin(run, 2).start().beat(8).tell(Kind.FAILED, error="KeyError: 'cls'", exit_code=70)
+    told: dict[str, Any] = {"outcome": "failure", "exit_code": 70, "next": "fail", "why": "it left; step 9 ..."}
+    attempt.tell(Kind.ATTEMPT_ENDED, **told, history="step 9 has failed twice")
+
+    lines = printed(run, capsys).splitlines()
+
+    assert lines[0] == f"{run.path}: failed: KeyError: 'cls'; step 9 has failed twice"
+    assert lines[4:7] == ["  cause     no rule knows it", "  history   step 9 has failed twice", "  decided   fail"]
+
+
 @pytest.mark.parametrize(
     ("is_alive", "outcome", "happened"),
     [(True, "running", "it is at step 9"), (False, "vanished", "its worker vanished at step 9, without a word")],
