@@ -98,6 +98,17 @@ def logs(args: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def explain(args: argparse.Namespace) -> int:
+    from hpc_yolo.report.explain import explain as tell
+    from hpc_yolo.report.explain_view import as_json, as_text
+    from hpc_yolo.report.jobs import look
+    from hpc_yolo.report.locate import locate
+
+    (found,) = look([locate(args.run, args.runs_dir)], tell)
+    print(as_json(found) if args.json else as_text(found, is_whole=args.all))
+    return ExitCode.DONE
+
+
 def operate(args: argparse.Namespace) -> int:
     from hpc_yolo.report.locate import locate_each
     from hpc_yolo.submit import operate

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from hpc_yolo import tasks
+from hpc_yolo.causes import rules_of
 from hpc_yolo.errors import ConfigError
 
 #: A rule for a series of epochs: what it is, and its first epoch.
@@ -279,12 +280,24 @@ class RetryConfig:
 
     Where Slurm says how long it waits, that counts instead.
     """
+    max_unsaved: int = 10
+    """Attempts in a row that may fail or run out of time without a new snapshot; -1: unlimited."""
+    exclude_h: float = 12.0
+    """For how long the runs of an experiment stay off a node that has failed one of them (hours); 0: not at all."""
+    max_moves: int = 3
+    """How often in a row a run leaves nodes that it is to stay off; then it trains where it is."""
+    rules: dict[str, Any] = field(default_factory=dict)
+    """Causes of failures by name, as in causes.yaml: more of them, or what is to be otherwise about a known one."""
 
     def __post_init__(self) -> None:
         _at_least("retry.max_restarts", self.max_restarts, 0)
         _at_least("retry.max_preemptions", self.max_preemptions, -1)
         _at_least("retry.max_timeouts", self.max_timeouts, -1)
         _at_least("retry.grace_s", self.grace_s, 1)
+        _at_least("retry.max_unsaved", self.max_unsaved, -1)
+        _at_least("retry.exclude_h", self.exclude_h, 0)
+        _at_least("retry.max_moves", self.max_moves, 0)
+        rules_of(self.rules)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -43,9 +43,11 @@ class Kind(str, Enum):
     STOP_EXPLAINED = "stop_explained"  # reason (a StopReason), grace_s (left then, or null), said (in words)
     STOPPED = "stopped"  # step: the worker has saved its state and leaves
     FINISHED = "finished"  # step, metrics: the worker has completed the run
-    FAILED = "failed"  # error (one line), exit_code: the worker gives up
+    FAILED = "failed"  # error (one line), exit_code, exception (its type): the worker gives up
     ATTEMPT_ENDED = (
-        "attempt_ended"  # outcome (done | a StopReason), exit_code, next (done|restart|requeue|stop|fail), why
+        # outcome (done | a StopReason), exit_code, next (done|restart|requeue|stop|hold|fail), why;
+        # of a failure that was recognised its cause, and by what; history: what the attempts before say of it
+        "attempt_ended"
     )
     HANDED_BACK = (
         "handed_back"  # how (requeued | gone | refused | left), said, seconds: after the end, to the scheduler

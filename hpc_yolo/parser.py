@@ -30,6 +30,7 @@ _HELP = {
     "watch": "sweeps, runs and a log on a full screen, with keys to cancel, requeue and preempt",
     "results": "what came out of a sweep: parameters, final and best metric of each run, the best first",
     "logs": "what an attempt wrote; its stdout to stdout, its stderr to stderr",
+    "explain": "what ended each attempt of a run, by which rule it was recognised, what was decided, and what you can do",
     "preempt": "warn runs as their scheduler would; a fire drill",
     "cancel": "stop runs, here or on Slurm; their state is saved, and they stay stopped",
     "requeue": "hand running jobs back to Slurm, as a preemption would, and release held ones",
@@ -57,6 +58,7 @@ _USES = {
         "results lr --json | jq -r .best.weights",
     ),
     "logs": ("logs 3f2a", "logs -f 3f2a", "logs 3f2a --attempt 2"),
+    "explain": ("explain 3f2a", "explain 3f2a --all", "explain 3f2a --json | jq '.attempts[-1].cause'"),
     "preempt": ("preempt 3f2a", "preempt 3f2a 77d0", "preempt runs/digits"),
     "cancel": ("cancel 3f2a", "cancel 3f2a 77d0", "cancel runs/digits"),
     "requeue": ("requeue 3f2a", "requeue runs/digits"),
@@ -143,6 +145,9 @@ def _add_looks(add: _Commands) -> None:
     logs = add("logs", commands.logs, "run")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the run is done, failed or cancelled")
     logs.add_argument("--attempt", type=int, metavar="N", help="this attempt alone (default: the newest)")
+    explain = add("explain", commands.explain, "run")
+    explain.add_argument("--all", action="store_true", help="every attempt (default: the newest ten)")
+    explain.add_argument("--json", action="store_true", help="all of it as JSON")
 
 
 def _add_operations(add: _Commands) -> None:

@@ -174,6 +174,11 @@ def submitit_dir(experiment: Path) -> Path:
     return experiment / "submitit"
 
 
+def sick_nodes(experiment: Path) -> Path:
+    """Beside the runs of an experiment: the nodes that they stay off for a while."""
+    return experiment / "sick_nodes.jsonl"
+
+
 def submit_lock(experiment: Path) -> Path:
     """Held by whoever is just submitting runs of an experiment."""
     return submitit_dir(experiment) / ".lock"

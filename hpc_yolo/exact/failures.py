@@ -12,6 +12,7 @@ from hpc_yolo.frozen import FrozenRun
 from hpc_yolo.rundir import AttemptDir, RunDir
 from hpc_yolo.sources import has_changed_data
 
+_LINE = 600
 _STORAGE_ERRNOS = frozenset(
     getattr(errno, name)
     for name in ["ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ESTALE", "EACCES", "EPERM", "ENOTCONN", "ETIMEDOUT"]
@@ -53,7 +54,14 @@ def loss_of_a_rank(error: BaseException) -> GroupError | None:
 
 
 def one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    """Of a long one the end too: what went wrong in a data loader stands last, behind the traceback from there."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return said if len(said) <= _LINE else f"{said[: _LINE // 2]} ... {said[-_LINE // 2 :]}"
+
+
+def type_of(error: BaseException) -> str:
+    """Its name, with the module."""
+    return f"{type(error).__module__}.{type(error).__qualname__}"
 
 
 def _meaning_of_lost_data(error: Exception, frozen: FrozenRun) -> Exception:

@@ -22,7 +22,7 @@ from hpc_yolo.errors import ConfigError, HpcYoloError, InexactError, StorageErro
 from hpc_yolo.events import Kind, Ledger
 from hpc_yolo.exact import environment
 from hpc_yolo.exact.earlier import Earlier
-from hpc_yolo.exact.failures import meaning_of, one_line
+from hpc_yolo.exact.failures import meaning_of, one_line, type_of
 from hpc_yolo.exact.journal import Journal
 from hpc_yolo.exact.limits import inexact_options
 from hpc_yolo.exact.output import relay_output
@@ -128,7 +128,7 @@ def _outcome(task: _Task) -> int:
         meant = meaning_of(error, task.run, task.attempt, task.frozen)
         code = meant.exit_code if isinstance(meant, HpcYoloError) else ExitCode.BUG
         said = str(meant) if isinstance(meant, HpcYoloError) else one_line(meant)
-        task.journal.tell(Kind.FAILED, error=said, exit_code=int(code))
+        task.journal.tell(Kind.FAILED, error=said, exit_code=int(code), exception=type_of(error))
         # into the attempt's stderr.log; in the foreground --debug shows it
         if code is ExitCode.BUG and task.is_supervised:
             traceback.print_exc()

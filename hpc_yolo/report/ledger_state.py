@@ -65,8 +65,17 @@ def _state_after(attempt: AttemptHistory, ended: Event) -> Verdict:
     if ended.fields.get("outcome") == StopReason.CANCELLATION.value or then == "stop":
         return Verdict(RunState.CANCELLED, why)
     if then in ("restart", "requeue"):
-        return Verdict(RunState.REQUEUED, why)
-    return Verdict(RunState.FAILED, _error(attempt) or why)
+        return Verdict(RunState.REQUEUED, with_cause(ended, why))
+    error, history = _error(attempt), ended.fields.get("history")
+    if error is not None and history:  # of which the worker knew nothing
+        return Verdict(RunState.FAILED, with_cause(ended, f"{error.rstrip('.')}; {history}"))
+    return Verdict(RunState.FAILED, with_cause(ended, error or why))
+
+
+def with_cause(ended: Event | None, text: str | None) -> str | None:
+    """The text, with the cause before it where one was recognised."""
+    cause = ended.fields.get("cause") if ended else None
+    return f"{cause}: {text or 'no more is known'}" if cause else text
 
 
 def _state_of_dead(history: RunHistory, attempt: AttemptHistory) -> Verdict:

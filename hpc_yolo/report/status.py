@@ -66,6 +66,8 @@ class RunStatus:
     """When Slurm expects a waiting job to start, or started it (seconds since the epoch)."""
     exit_code: int | None
     """Of a job that is over."""
+    cause: str | None
+    """Of the newest attempt's failure, where it was recognised; `hpc-yolo explain` tells more."""
     reason: str | None
 
     def to_json(self) -> dict[str, Any]:
@@ -112,6 +114,7 @@ def status_of(history: RunHistory) -> RunStatus:
         job_state=history.job.entry.state if history.job and history.job.entry else None,
         starts_at=history.job.entry.starts_at if history.job and history.job.entry else None,
         exit_code=verdict.exit_code,
+        cause=_cause(newest),
         reason="; ".join(
             filter(
                 None,
@@ -223,6 +226,11 @@ def _node(newest: AttemptHistory | None) -> str | None:
     if newest is None:
         return None
     return (newest.beat.host if newest.beat else None) or _told(newest, "host")
+
+
+def _cause(newest: AttemptHistory | None) -> str | None:
+    ended = newest.last(Kind.ATTEMPT_ENDED) if newest else None
+    return str(ended.fields["cause"]) if ended and ended.fields.get("cause") else None
 
 
 def _nodes(newest: AttemptHistory | None) -> list[str]:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from hpc_yolo.events import OFTEN, Event, Kind
 from hpc_yolo.report.history import AttemptHistory
-from hpc_yolo.report.ledger_state import last_step
+from hpc_yolo.report.ledger_state import last_step, with_cause
 
 #: What follows an attempt in the same allocation: the pause until then is allocated time.
 _IN_PLACE = "restart"
@@ -224,4 +224,4 @@ def _nodes(attempt: AttemptHistory) -> tuple[str, ...]:
 def _why(attempt: AttemptHistory, finish: Event | None) -> str:
     failed = attempt.last(Kind.FAILED)
     told = (failed.fields.get("error") if failed else None) or (finish.fields.get("why") if finish else None)
-    return str(told or "")
+    return with_cause(finish, None if told is None else str(told)) or ""

@@ -22,6 +22,8 @@ ROOT = "train"
 #: Named in conf/train.yaml: where Hydra may write what it must write in a sweep.
 SCRATCH_VARIABLE = "HPC_YOLO_HYDRA_SCRATCH"
 
+#: What takes keys of the user's own.
+_OPEN = ("cluster.sbatch", "retry.rules")
 #: A folder with config groups of the user's own, such as cluster/lab.yaml.
 CONFIG_DIR_VARIABLE = "HPC_YOLO_CONFIG_DIR"
 
@@ -78,6 +80,8 @@ def in_one_line(error: Exception) -> ConfigError:
         key = unknown_key[1] or "mail-type"
         return ConfigError(f"cluster.sbatch gets a new key with a plus sign: +cluster.sbatch.{key}=...")
     if unknown_key and (full := _full_key(text)):
+        if taker := next((it for it in _OPEN if full.startswith(f"{it}.")), None):
+            return ConfigError(f"{taker} gets a new key with a plus sign: +{full}=...")
         return ConfigError(_unknown(full))
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return ConfigError(f"{missing[1]} is missing. Set it: {missing[1]}=...")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from hpc_yolo.events import Event
 from hpc_yolo.rundir import AttemptDir
-from hpc_yolo.supervise.policy import Silence
+from hpc_yolo.supervise.endings import Silence
 from hpc_yolo.types import StopReason
 
 
@@ -63,6 +63,10 @@ class Allocation(Protocol):
         """Whether the living attempt that began with this event has lost the run to us."""
 
     @property
+    def has_other_nodes(self) -> bool:
+        """Whether a requeue may start the run elsewhere."""
+
+    @property
     def patience_s(self) -> float:
         """How long to wait for the end of another attempt that keeps us out (seconds)."""
 
@@ -74,6 +78,7 @@ class LocalAllocation:
     """This machine: SIGUSR1 is a preemption, SIGTERM and Ctrl-C mean stop, and our controller starts us again."""
 
     patience_s = 0.0
+    has_other_nodes = False
 
     def __init__(self) -> None:
         self._meaning: Meaning | None = None

@@ -7,10 +7,11 @@ from typing import Any
 
 from hpc_yolo.config import RetryConfig
 from hpc_yolo.events import Event, Kind, Ledger, read_events
-from hpc_yolo.heartbeat import read_beat
+from hpc_yolo.heartbeat import Beat, read_beat
 from hpc_yolo.rundir import AttemptDir, RunDir
-from hpc_yolo.supervise.policy import Decision, Next, Past, Silence, after_silence
-from hpc_yolo.types import ExitCode
+from hpc_yolo.supervise.endings import Past, Silence
+from hpc_yolo.supervise.policy import Decision, Next, after_silence
+from hpc_yolo.types import ExitCode, Phase
 
 _LAST_WORDS = {Kind.STOPPED: int(ExitCode.STOPPED), Kind.FINISHED: int(ExitCode.DONE)}
 
@@ -71,10 +72,25 @@ def settle_silence(
     if silence is None:
         return None
     decision = after_silence(past_of(run, earlier[-1]), silence, retry)
-    Ledger(earlier[-1].events).append(
-        Kind.ATTEMPT_ENDED, outcome=decision.outcome, exit_code=None, next=decision.next.value, why=decision.why
-    )
-    return decision if decision.next is Next.FAIL else None
+    Ledger(earlier[-1].events).append(Kind.ATTEMPT_ENDED, **fields_of(decision, None))
+    return decision if decision.next in (Next.FAIL, Next.HOLD) else None
+
+
+def fields_of(decision: Decision, code: int | None) -> dict[str, Any]:
+    """What ATTEMPT_ENDED tells of a decision; cause and history where there is something to tell."""
+    told = {"outcome": decision.outcome, "exit_code": code, "next": decision.next.value, "why": decision.why}
+    more = {"cause": decision.cause, "by": decision.by, "history": decision.history}
+    return told | {name: value for name, value in more.items() if value}
+
+
+def place_of(attempt: AttemptDir) -> str:
+    """Where in the training the attempt stands, such as `step 9`; empty before its first step is under way."""
+    return _place(read_beat(attempt.heartbeat))
+
+
+def has_saved(events: list[Event]) -> bool:
+    """Whether the attempt has committed a snapshot."""
+    return any(event.kind is Kind.SNAPSHOT_COMMITTED for event in events)
 
 
 def is_awaited(run: RunDir) -> bool:
@@ -87,7 +103,25 @@ def is_awaited(run: RunDir) -> bool:
 def _past(attempt: AttemptDir) -> Past:
     events = list(read_events(attempt.events))
     ended = [event.fields for event in events if event.kind is Kind.ATTEMPT_ENDED]
+    started = [event.fields for event in events if event.kind is Kind.ATTEMPT_STARTED]
     newest = ended[-1] if ended else {}
     return Past(
-        outcome=str(newest.get("outcome") or ""), next=str(newest.get("next") or ""), step=last_step(attempt, events)
+        outcome=str(newest.get("outcome") or ""),
+        next=str(newest.get("next") or ""),
+        step=last_step(attempt, events),
+        cause=str(newest.get("cause") or ""),
+        node=str(started[0].get("host") or "") if started else "",
+        failed_at=place_of(attempt),
+        has_saved=has_saved(events),
     )
+
+
+def _place(beat: Beat | None) -> str:
+    """By the heartbeat, which names its phase from the first finished batch on."""
+    if beat is None or beat.phase in (Phase.START.value, Phase.DONE.value):
+        return ""
+    places = {
+        Phase.TRAIN.value: f"step {beat.step + 1}",
+        Phase.VALIDATE.value: f"the validation after step {beat.step}",
+    }
+    return places.get(beat.phase, f"what follows step {beat.step}")

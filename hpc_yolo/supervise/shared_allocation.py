@@ -22,6 +22,8 @@ class SharedAllocation(SlurmAllocation):
         runs: how many runs have begun together in this start of the job.
     """
 
+    has_other_nodes = False  # of its own: the others would have to move with it
+
     def __init__(self, whole: SlurmAllocation, run: RunDir, runs: int) -> None:
         super().__init__(whole.job, whole.restarts, whole.signal_delay_s, whole.folder)
         self._run = run

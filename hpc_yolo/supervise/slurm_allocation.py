@@ -10,15 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hpc_yolo.causes import Found, Symptoms, known_rules, recognise
 from hpc_yolo.events import Event, Kind
 from hpc_yolo.rundir import AttemptDir
 from hpc_yolo.slurm import commands
 from hpc_yolo.slurm.job import ALIVE, Job, parse_job, show
 from hpc_yolo.submissions import code_file, ends_file
 from hpc_yolo.supervise.allocation import HandBack, Meaning
+from hpc_yolo.supervise.endings import Silence
 from hpc_yolo.supervise.meaning import meaning_of
 from hpc_yolo.supervise.past import last_step
-from hpc_yolo.supervise.policy import Silence, told
+from hpc_yolo.supervise.policy import told
 from hpc_yolo.supervise.question import CALL_S, RETRY_S, Question, TimeLimit
 from hpc_yolo.types import JobId, StopReason
 
@@ -38,6 +40,7 @@ class SlurmAllocation:
     """
 
     patience_s = 150.0
+    has_other_nodes = True
 
     def __init__(
         self,
@@ -142,9 +145,11 @@ class SlurmAllocation:
             )
         code = self._code_that_was_seen(int(started.get("restart_count") or 0))
         if code is None:
-            return Silence(reason=StopReason.NODE_FAILURE, why="its node was lost without a warning", step=step)
+            found, why = _found(state="NODE_FAIL"), "its node was lost without a warning"
+            return Silence(reason=StopReason.NODE_FAILURE, why=why, step=step, found=found)
         if code == OUT_OF_MEMORY:
-            return Silence(reason=StopReason.FAILURE, why="the supervisor was killed: out of memory", step=step)
+            found, why = _found(state="OUT_OF_MEMORY"), "the supervisor was killed: out of memory"
+            return Silence(reason=StopReason.FAILURE, why=why, step=step, found=found)
         how = told(128 - code if code > 128 else code).replace("the worker", "the supervisor")
         return Silence(reason=StopReason.FAILURE, why=how, step=step)
 
@@ -159,6 +164,10 @@ class SlurmAllocation:
     def _code_that_was_seen(self, restarts: int) -> int | None:
         """By the job's script."""
         return code_seen(ends_file(self.folder, self.job), restarts)
+
+
+def _found(state: str) -> Found | None:
+    return recognise(Symptoms(state=state), known_rules())
 
 
 def code_seen(ends: Path, restarts: int) -> int | None:

@@ -19,17 +19,31 @@ from functools import partial
 from typing import Any
 
 from hpc_yolo.attempts import Watch, busy, claim, is_newest
+from hpc_yolo.causes import Found, Symptoms, known_rules, recognise
 from hpc_yolo.config import RetryConfig
 from hpc_yolo.errors import HpcYoloError, StorageError
-from hpc_yolo.events import Kind, Ledger
+from hpc_yolo.events import Kind, Ledger, read_events
 from hpc_yolo.processes import boot_id, node_name, process_start
 from hpc_yolo.rundir import AttemptDir, RunDir
 from hpc_yolo.supervise import tree
 from hpc_yolo.supervise.allocation import Allocation, LocalAllocation, Meaning
+from hpc_yolo.supervise.endings import Ending
 from hpc_yolo.supervise.follower import lost_elsewhere
 from hpc_yolo.supervise.group import Part, RankGroup, start_ranks
-from hpc_yolo.supervise.past import is_awaited, last_step, meant_exit_code, past_of, settle_silence, started_by
-from hpc_yolo.supervise.policy import Decision, Ending, Next, decide, leave_between, superseded
+from hpc_yolo.supervise.past import (
+    fields_of,
+    has_saved,
+    is_awaited,
+    last_step,
+    meant_exit_code,
+    past_of,
+    place_of,
+    settle_silence,
+    started_by,
+)
+from hpc_yolo.supervise.policy import Decision, Next, decide, leave_between, superseded, with_cause
+from hpc_yolo.supervise.sick_nodes import NodeList
+from hpc_yolo.supervise.symptoms import cause_of, oom_kills
 from hpc_yolo.types import ExitCode, StopReason
 
 POLL_S = 0.1
@@ -66,6 +80,7 @@ class Supervisor:
         self._retry_of = retry_of
         self._ranks_of, self._nodes = ranks_of, nodes
         self._allocation = allocation or LocalAllocation()
+        self._node_list = NodeList(run, can_move=self._allocation.has_other_nodes and nodes == 1)
         self._environ = environ
         self._clock = clock
         self._warned_at = 0.0
@@ -166,10 +181,13 @@ class Supervisor:
         try:
             retry = self._retry_of(attempt)
             self._grace_s = retry.grace_s
-            given_up = settle_silence(self._run, attempt, self._allocation.silence, retry)
-            if given_up is not None:
-                _tell_end(ledger, given_up, int(given_up.exit_code))
-                return given_up
+            left = settle_silence(self._run, attempt, self._allocation.silence, retry)
+            left = left or self._node_list.leave(past_of(self._run, attempt), retry)
+            if left is not None:
+                _tell_end(ledger, left, int(left.exit_code))
+                self._hand_back(left, ledger)
+                return left
+            killed_before = oom_kills()
             worker = self._spawn(attempt)
         except (HpcYoloError, OSError) as error:
             return _not_started(ledger, error)
@@ -183,19 +201,29 @@ class Supervisor:
             return superseded()
         if code != ExitCode.DONE:
             self._pause(_SETTLE_S)
-        decision = decide(past_of(self._run, attempt), self._ending(attempt, code, is_overdue), retry)
+        rank = worker.lost[0] if worker.lost is not None else 0
+        meant = meant_exit_code(attempt, code)
+        found = cause_of(attempt, meant, retry, rank=rank, was_oom_killed=oom_kills() > killed_before)
+        decision = decide(past_of(self._run, attempt), self._ending(attempt, meant, is_overdue, found), retry)
         _tell_end(ledger, decision, code)
+        self._node_list.tell(decision, retry)
         self._hand_back(decision, ledger)
         return decision
 
-    def _ending(self, attempt: AttemptDir, code: int, is_overdue: bool) -> Ending:
+    def _ending(self, attempt: AttemptDir, code: int, is_overdue: bool, found: Found | None) -> Ending:
         meaning = None if self.warned is None else self._await_meaning(self.warned, Ledger(attempt.events))
+        events = list(read_events(attempt.events))
         return Ending(
-            exit_code=meant_exit_code(attempt, code),
-            step=last_step(attempt),
+            exit_code=code,
+            step=last_step(attempt, events),
             asked=None if meaning is None else meaning.reason,
             is_overdue=is_overdue,
             grace_s=self._ends_at() - self._warned_at,
+            found=found,
+            node=node_name(),
+            failed_at=place_of(attempt),
+            has_saved=has_saved(events),
+            can_move=self._allocation.has_other_nodes,
         )
 
     def _identity(self) -> dict[str, Any]:
@@ -278,12 +306,13 @@ class Supervisor:
 
     def _hand_back(self, decision: Decision, ledger: Ledger | None) -> None:
         """Told after the end: once the scheduler has the job again, it may kill us at any moment."""
-        if decision.next is Next.FAIL:
+        if decision.next in (Next.FAIL, Next.HOLD):
             self._allocation.withdraw()
         if decision.next is not Next.REQUEUE:
             return
         began = self._clock()
-        handed = self._allocation.hand_back(max(self._ends_at() - began, _MARGIN_S / 2))
+        left_s = self._grace_s if self.warned is None else self._ends_at() - began
+        handed = self._allocation.hand_back(max(left_s, _MARGIN_S / 2))
         if handed is not None and ledger is not None:
             seconds = round(self._clock() - began, 3)
             _tell(ledger, Kind.HANDED_BACK, how=handed.how, said=handed.said, seconds=seconds)
@@ -322,7 +351,8 @@ def _not_started(ledger: Ledger, error: HpcYoloError | OSError) -> Decision:
     """The worker could not even be started: no retry mends that."""
     mapped = error if isinstance(error, HpcYoloError) else StorageError(f"{error.filename}: {error.strerror}")
     _tell(ledger, Kind.FAILED, error=str(mapped), exit_code=int(mapped.exit_code))
-    decision = _given_up(str(mapped), mapped.exit_code)
+    symptoms = Symptoms(exit_code=int(mapped.exit_code), error=str(mapped))
+    decision = with_cause(_given_up(str(mapped), mapped.exit_code), recognise(symptoms, known_rules()))
     _tell_end(ledger, decision, int(mapped.exit_code))
     return decision
 
@@ -333,8 +363,7 @@ def _given_up(why: str, code: ExitCode) -> Decision:
 
 
 def _tell_end(ledger: Ledger, decision: Decision, code: int) -> None:
-    told = {"outcome": decision.outcome, "exit_code": code, "next": decision.next.value, "why": decision.why}
-    _tell(ledger, Kind.ATTEMPT_ENDED, **told)
+    _tell(ledger, Kind.ATTEMPT_ENDED, **fields_of(decision, code))
 
 
 def _tell(ledger: Ledger, kind: Kind, **fields: Any) -> None:

@@ -174,7 +174,7 @@ def _code_of(verdict: Decision) -> int:
         return int(verdict.exit_code)
     if verdict.next is Next.REQUEUE:
         return int(ExitCode.STOPPED)
-    is_final = verdict.next in (Next.FAIL, Next.STOP)
+    is_final = verdict.next in (Next.FAIL, Next.HOLD, Next.STOP)
     return int(ExitCode.BUG if is_final and verdict.exit_code == ExitCode.STOPPED else verdict.exit_code)
 
 

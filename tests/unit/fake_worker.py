@@ -62,7 +62,7 @@ def main(run: RunDir, number: int) -> int:
         return 0
     if part["then"] == "be killed":
         os.kill(os.getpid(), signal.SIGKILL)
-    ledger.append(Kind.FAILED, error="as told", exit_code=part["code"])
+    ledger.append(Kind.FAILED, error=part.get("error", "as told"), exit_code=part["code"])
     return int(part["code"])
 
 

@@ -42,6 +42,7 @@ def runs(tmp_path: Path) -> Path:
         ["status"],
         ["results", "."],
         ["logs", "3f2a"],
+        ["explain", "3f2a"],
         ["compare", "3f2a", "77d0"],
         ["fingerprint", "3f2a"],
         ["report", "3f2a"],
@@ -70,7 +71,20 @@ def test_the_version_is_told() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "status", "results", "logs", "preempt", "cancel", "requeue", "resume", "report", "compare", "fingerprint"],
+    [
+        "run",
+        "status",
+        "results",
+        "logs",
+        "explain",
+        "preempt",
+        "cancel",
+        "requeue",
+        "resume",
+        "report",
+        "compare",
+        "fingerprint",
+    ],
 )
 def test_every_command_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):

@@ -19,6 +19,8 @@ COMMANDS = [
     "results",
     "report --json",
     "logs",
+    "explain",
+    "explain --json",
     "cancel",
     "requeue",
     "preempt",

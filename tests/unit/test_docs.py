@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hpc_yolo.causes import known_rules
 from hpc_yolo.cli import main as cli
 from hpc_yolo.errors import DataError
 from hpc_yolo.submit.train_command import main as train
@@ -18,6 +19,7 @@ from tests.material import write_scenes
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PRESET = ROOT / "docs" / "how-to" / "cluster-preset.md"
+RULES = ROOT / "docs" / "how-to" / "failures.md"
 BLOCK = re.compile(r"^```(?:bash|console|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -60,11 +62,22 @@ def test_train_lines_compose(page: str, line: str, tmp_path: Path, monkeypatch: 
 
 
 def write_preset(folder: Path) -> Path:
-    """The one that the how-to shows."""
-    (text,) = re.findall(r"^```yaml\n(.*?)^```", PRESET.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    (folder / "cluster").mkdir(parents=True)
-    (folder / "cluster" / "lab.yaml").write_text(text, encoding="utf-8")
+    """Those that the how-tos show."""
+    for group, page in (("cluster", PRESET), ("retry", RULES)):
+        (text,) = re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        (folder / group).mkdir(parents=True)
+        (folder / group / "lab.yaml").write_text(text, encoding="utf-8")
     return folder
+
+
+def test_the_table_of_causes_is_that_of_the_package() -> None:
+    told = RULES.read_text(encoding="utf-8")
+    rows = [
+        f"| `{it.cause}` | {it.decision.value} | {it.restarts or ''} | {it.fault.value} | {it.why} | {it.advice} |"
+        for it in known_rules()
+    ]
+
+    assert "\n".join(rows) in told
 
 
 @pytest.mark.parametrize("command", OTHER)

@@ -45,7 +45,9 @@ def test_a_module_says_what_it_owns(module: Path) -> None:
     assert ast.get_docstring(ast.parse(module.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("command", [[], ["status"], ["logs", "--help"], ["preempt", "--help"], ["compare", "--help"]])
+@pytest.mark.parametrize(
+    "command", [[], ["status"], ["logs", "--help"], ["explain", "--help"], ["preempt", "--help"], ["compare", "--help"]]
+)
 def test_a_command_that_looks_never_imports_torch(tmp_path: Path, command: list[str]) -> None:
     code = (
         "import sys; from hpc_yolo.cli import main\n"
@@ -70,6 +72,7 @@ def test_the_wheel_holds_every_config_and_architecture(wheel: zipfile.ZipFile) -
     assert architectures
     assert configs | architectures <= names
     assert {str(path.relative_to(ROOT)) for path in MODULES} <= names
+    assert "hpc_yolo/causes.yaml" in names
 
 
 def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:

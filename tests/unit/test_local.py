@@ -235,6 +235,16 @@ def test_a_worker_that_needs_a_person_is_not_tried_again(begin: Begin) -> None:
     assert endings(run) == [("failure", "fail")]
 
 
+def test_a_full_quota_is_tried_once_more_and_then_held_for_a_person(begin: Begin) -> None:
+    run, submission = begin({**CRASH, "code": 74, "error": "cannot write x: Disk quota exceeded."})
+
+    assert outcome(submission) == 74
+    assert endings(run) == [("failure", "restart"), ("failure", "hold")]
+    assert events(run, Kind.ATTEMPT_ENDED)[-1].fields["by"] == '"Disk quota exceeded" in its error'
+    assert (status(run).state, status(run).cause) == (RunState.FAILED, "quota")
+    assert status(run).reason == "quota: cannot write x: Disk quota exceeded."
+
+
 def test_an_unreadable_launch_config_fails_the_attempt_and_says_so(begin: Begin) -> None:
     run, submission = begin(TRAIN_ON, FINISH)
     until_attempt(run, 1)

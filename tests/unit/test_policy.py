@@ -142,5 +142,7 @@ def test_a_run_that_takes_its_nodes_down_is_given_up() -> None:
 
     assert after_silence([lost] * 9, silence, RetryConfig()).next is Next.REQUEUE
     assert after_silence([lost] * 20, silence, RetryConfig()).next is Next.FAIL
+    left_at_once = Past(outcome="node_failure", next="requeue", step=40, cause="sick_node")
+    assert after_silence([left_at_once] * 20, silence, RetryConfig()).next is Next.REQUEUE
     further = Silence(reason=StopReason.NODE_FAILURE, why="its node was lost without a warning", step=41)
     assert after_silence([lost] * 20, further, RetryConfig()).next is Next.REQUEUE

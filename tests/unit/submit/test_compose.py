@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,10 @@ from hydra import initialize_config_dir
 
 from hpc_yolo import train_args
 from hpc_yolo.config import ClusterConfig, Config, DataConfig, RetryConfig, SnapshotConfig
-from hpc_yolo.submit.compose import ROOT, conf_dir, register_schema, to_config
+from hpc_yolo.errors import ConfigError
+from hpc_yolo.frozen import launch_text, load_launch
+from hpc_yolo.submit.compose import ROOT, conf_dir, in_one_line, register_schema, to_config
+from tests.unit.supervised import launch_of
 
 GROUPS = ("cluster", "data", "experiment", "model", "retry", "snapshot", "train")
 OPTIONS = sorted(file.relative_to(conf_dir()).with_suffix("") for file in conf_dir().glob("*/*.yaml"))
@@ -81,3 +84,24 @@ def test_the_quickstart_needs_nothing_but_itself() -> None:
 
 def test_an_override_wins_over_an_experiment() -> None:
     assert composed("experiment=quickstart", "train.epochs=1", "name=mine").train["epochs"] == 1
+
+
+def test_a_rule_about_failures_is_given_on_the_command_line_and_frozen(tmp_path: Path) -> None:
+    config = composed("data.yaml=my.yaml", "+retry.rules.quota.decision=fail", "+retry.rules.quota.restarts=0")
+    file = tmp_path / "launch.yaml"
+    file.write_text(launch_text(replace(launch_of(), retry=config.retry)))
+
+    assert load_launch(file).retry.rules == {"quota": {"decision": "fail", "restarts": 0}}
+
+
+def test_a_rule_that_is_none_is_refused_with_its_name() -> None:
+    with pytest.raises(ConfigError, match=r"retry\.rules\.quota\.decision=wait must be one of"):
+        composed("data.yaml=my.yaml", "+retry.rules.quota.decision=wait")
+
+
+@pytest.mark.parametrize("key", ["retry.rules.quota.decision", "cluster.sbatch.mail-type"])
+def test_a_new_key_without_its_plus_sign_is_answered_with_one(key: str) -> None:
+    with pytest.raises(Exception, match="Could not override") as refused:
+        composed("data.yaml=my.yaml", f"{key}=fail")
+
+    assert f"gets a new key with a plus sign: +{key}=..." in str(in_one_line(refused.value))
