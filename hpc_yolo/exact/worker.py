@@ -132,9 +132,10 @@ def _outcome(task: _Task) -> int:
         # into the attempt's stderr.log; in the foreground --debug shows it
         if code is ExitCode.BUG and task.is_supervised:
             traceback.print_exc()
-        if meant is error:
+        if meant is error and not isinstance(error, OSError):
             raise
-        raise meant from error
+        # an OSError that is left here is not the storage's: whoever maps errors to exit codes would take it for that
+        raise (meant if meant is not error else HpcYoloError(said)) from error
     task.stop.disarm()
     task.journal.tell(Kind.FINISHED, step=task.journal.record.step, metrics=metrics)
     if not task.journal.settle(_FINISH_S):

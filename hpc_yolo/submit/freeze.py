@@ -103,8 +103,10 @@ def plan(config: Config, found: dict[str, Any] | None = None) -> Plan:
 
 
 def _check_place(experiment: Path, kind: str) -> None:
-    """A line break would end a line of the batch script; Slurm puts something of its own for a percent sign."""
-    bad = sorted({it for it in str(experiment) if not it.isprintable() or (kind == "slurm" and it in _SLURM_READS)})
+    """A line break would end a line of the batch script, Slurm puts something of its own for a percent sign, and ultralytics
+    leaves apostrophes out of the paths of weights."""
+    read = f"'{_SLURM_READS}" if kind == "slurm" else "'"
+    bad = sorted({it for it in str(experiment) if not it.isprintable() or it in read})
     if bad:
         raise ConfigError(
             f"the run would lie in {str(experiment)!r}, and {' '.join(map(repr, bad))} in a path is read as something else on "

@@ -86,6 +86,8 @@ def resolve_weights(weights: str, *, key: str = "model.weights", may_download: b
     """
     path = Path(weights).expanduser()
     if path.is_file():
+        if "'" in str(path.resolve()):
+            raise DataError(f"{key}={weights}: ultralytics leaves out the ' of {path.resolve()}. Move the file.")
         return str(path.resolve()), digest_of_weights(path)
     ours = _ARCHITECTURES / weights
     if ours.is_file():

@@ -68,8 +68,8 @@ def write_own_groups(folder: Path, data: Path, weights: Path) -> None:
     """A lab's conf/ beside its project: every group has an option of its own, and an experiment chooses them."""
     written = {
         "cluster/lab.yaml": "defaults: [slurm]\npartition: low\ncpus_per_task: 2\ntime_min: 10\ncpu_threads: 1\n",
-        "model/ours.yaml": f"weights: {weights}\n",
-        "data/scenes.yaml": f"yaml: {data}\n",
+        "model/ours.yaml": f"weights: {json.dumps(str(weights))}\n",
+        "data/scenes.yaml": f"yaml: {json.dumps(str(data))}\n",
         "retry/patient.yaml": "defaults: [default]\nmax_restarts: 7\n",
         "experiment/night.yaml": """# @package _global_
             defaults:
@@ -88,7 +88,7 @@ def write_own_groups(folder: Path, data: Path, weights: Path) -> None:
 
 def test_a_sweep_over_a_users_own_groups_needs_them_at_the_submission_only(cluster: Cluster, tmp_path: Path) -> None:
     """In a folder whose name a shell would trip over."""
-    project = tmp_path / """Ada's "best" $(touch tripped) `touch tripped` ; touch tripped #1"""
+    project = tmp_path / 'Ada "best" $(touch tripped) `touch tripped` ; touch tripped #1'
     data = write_scenes(project / "scenes", train=8, val=4)
     write_own_groups(project / "conf", data, write_architecture(tmp_path / "ours.yaml"))
 

@@ -153,6 +153,14 @@ def test_weights_are_found_here_and_in_the_folder_for_machines_without_internet(
     assert resolve_weights("renamed.pt")[1] == on_the_shelf[1]
 
 
+def test_weights_whose_path_ultralytics_would_misread_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "Ada's.pt"
+    file.write_bytes(b"weights")
+
+    with pytest.raises(DataError, match=r"leaves out the ' of .*Ada's\.pt\. Move the file"):
+        resolve_weights(str(file))
+
+
 def test_weights_that_cannot_be_had_say_which_file_to_put_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
