@@ -45,7 +45,7 @@ def status(args: argparse.Namespace) -> int:
         from hpc_yolo.report.status_watch import StatusWatch
 
         StatusWatch(selection, args.watch).run()
-    rows = selection.ordered(look(selection.runs(), status_of))
+    rows = selection.ordered(look(selection.runs(), status_of, may_fork=True))
     shown, size = selection.shown(rows), terminal_size(sys.stdout)
     if args.json:
         print(as_json(shown))

@@ -115,20 +115,22 @@ class Events(Sequence[Event]):
 
     @property
     def slowest_save_s(self) -> float:
-        others = max((float(it.fields.get("seconds") or 0) for it in self.rare), default=0.0)
-        told = 0.0 if self._text is None else max(map(float, _SECONDS.findall(self._text)), default=0.0)
-        if told > others:
-            return told
-        saves = (it.fields.get("seconds") for it in self if it.kind is Kind.SNAPSHOT_COMMITTED)
-        return max((float(it or 0) for it in saves), default=0.0)
+        """How long the slowest snapshot took to be written."""
+        return max((seconds for seconds, _ in self._saves), default=0.0)
 
     @property
     def stalled_s(self) -> float:
         """How long the training has paused for snapshots."""
-        if self._text is not None:
-            return sum(map(float, _STALL_S.findall(self._text)))
-        saves = (it.fields.get("stall_s") for it in self if it.kind is Kind.SNAPSHOT_COMMITTED)
-        return sum(float(it or 0) for it in saves)
+        return sum(stall_s for _, stall_s in self._saves)
+
+    @cached_property
+    def _saves(self) -> list[tuple[float, float]]:
+        """How long each snapshot took to be written, and the training paused for it."""
+        told = [] if self._text is None else _SAVE.findall(self._text)
+        if self._text is not None and len(told) == self._text.count(_SAVED):
+            return [(float(seconds), float(stall_s)) for seconds, stall_s in told]
+        saves = (it.fields for it in self if it.kind is Kind.SNAPSHOT_COMMITTED)
+        return [(float(it.get("seconds") or 0), float(it.get("stall_s") or 0)) for it in saves]
 
     def __getitem__(self, index: Any) -> Any:
         return self.every[index]
@@ -202,6 +204,5 @@ def _read(line: str) -> Event | None:
 _KINDS = {kind.value: kind for kind in Kind}
 _BEGIN = '{"t": '
 _EPOCH, _SAVED = (f'"kind": "{kind.value}"' for kind in (Kind.EPOCH_ENDED, Kind.SNAPSHOT_COMMITTED))
-_STALL_S = re.compile(r'"stall_s": ([\d.e+-]+)')
-_SECONDS = re.compile(r'"seconds": ([\d.e+-]+)')
+_SAVE = re.compile(r'"seconds": ([\d.e+-]+), "stall_s": ([\d.e+-]+)')
 _STEP = re.compile(r'"step": (\d+)')

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import reduce
 from itertools import pairwise
+from operator import add
 from typing import Any
 
 from hpc_yolo.report.history import AttemptHistory
@@ -33,7 +35,7 @@ class Shares:
 
     @property
     def allocated(self) -> float:
-        return float(sum(getattr(self, field.name) for field in fields(self)))
+        return self.productive + self.start_up + self.restore + self.save + self.redone + self.other
 
     def __add__(self, other: Shares) -> Shares:
         return Shares(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
@@ -72,7 +74,7 @@ def goodput_of(attempts: Sequence[Moments], submitted: Sequence[float] = ()) -> 
     """
     shares = [_shares(attempt, kept_until(attempt, attempts[i + 1 :])) for i, attempt in enumerate(attempts)]
     return Goodput(
-        shares=sum(shares, Shares()),
+        shares=reduce(add, shares) if shares else Shares(),
         queued_s=sum(until - since for since, until in waits_of(attempts, submitted)),
         rank_hours=sum(it.allocated * at.ranks for it, at in zip(shares, attempts, strict=True)) / 3600,
     )

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar
 
+from hpc_yolo.forks import in_forks
 from hpc_yolo.report.history import JobHistory, RunHistory, read_history
 from hpc_yolo.report.ledger_state import state_by_ledger
 from hpc_yolo.rundir import RunDir
@@ -39,35 +40,43 @@ def read_histories(runs: Sequence[RunDir], *, ask_slurm: bool = True) -> list[Ru
     return look(runs, lambda history: history, ask_slurm=ask_slurm)
 
 
-def look(runs: Sequence[RunDir], tell: Callable[[RunHistory], _Told], *, ask_slurm: bool = True) -> list[_Told]:
+def look(
+    runs: Sequence[RunDir], tell: Callable[[RunHistory], _Told], *, ask_slurm: bool = True, may_fork: bool = False
+) -> list[_Told]:
     """What `tell` makes of each run's history. Histories themselves are not kept: those of 10,000 runs fill a memory.
 
     The queue is asked before the ledgers are read: what a run tells of its end is newer than what Slurm said of its job. The
     accounting is asked for what has left the queue and is not done.
+
+    Args:
+        may_fork: of very many runs several processes read a part each. What is told must be small, and no process but this
+            one may be needed for it.
     """
     if ask_slurm:
         with suppress(SlurmError):
             note_strays({run.path.parent for run in runs})
     with _nothing_thrown_away():
-        return _look(runs, tell, ask_slurm)
+        return _look(runs, tell, ask_slurm, may_fork)
 
 
-def _look(runs: Sequence[RunDir], tell: Callable[[RunHistory], _Told], ask_slurm: bool) -> list[_Told]:
+def _look(runs: Sequence[RunDir], tell: Callable[[RunHistory], _Told], ask_slurm: bool, may_fork: bool) -> list[_Told]:
     jobs = list(read_each(read_jobs, runs))
     wanted = [it for it in (of.submission for of in jobs) if it is not None and not it.withdrawn]
     queue, trouble = _queue(wanted) if wanted and ask_slurm else ({}, None if ask_slurm else "not asked")
-    told: dict[int, _Told] = {}
-    gone: dict[int, RunHistory] = {}
-    histories = read_each(lambda it: read_history(it[0], jobs=it[1]), list(zip(runs, jobs, strict=True)))
-    for number, history in enumerate(histories):
-        it = history.submission
-        if it is not None and trouble is None and _has_left(it, queue) and not _is_done(history):
-            gone[number] = history
-        else:
-            told[number] = tell(_with_job(history, queue, trouble))
+
+    def told_of(numbers: range) -> list[_Told | None]:
+        """None where the accounting is to be asked first."""
+        part = [(runs[number], jobs[number]) for number in numbers]
+        histories = read_each(lambda it: read_history(it[0], jobs=it[1]), part)
+        return [
+            None if trouble is None and _is_gone(history, queue) else tell(_with_job(history, queue, trouble))
+            for history in histories
+        ]
+
+    told = in_forks(told_of, len(runs)) if may_fork else told_of(range(len(runs)))
+    gone = {number: read_history(runs[number], jobs=jobs[number]) for number, it in enumerate(told) if it is None}
     entries = _accounted(queue, [it.submission for it in gone.values() if it.submission])
-    told |= {number: tell(_with_job(history, entries, None)) for number, history in gone.items()}
-    return [told[number] for number in range(len(runs))]
+    return [it if it is not None else tell(_with_job(gone[number], entries, None)) for number, it in enumerate(told)]
 
 
 @contextmanager
@@ -137,6 +146,11 @@ def _queue(wanted: Iterable[Submission]) -> tuple[dict[JobId, Entry], str | None
 
 def _has_left(submission: Submission, queue: Mapping[JobId, Entry]) -> bool:
     return not submission.withdrawn and (submission.job not in queue or queue[submission.job].has_ended)
+
+
+def _is_gone(history: RunHistory, queue: Mapping[JobId, Entry]) -> bool:
+    """Whether the queue has forgotten its job, and its ledger does not tell that it is done."""
+    return history.submission is not None and _has_left(history.submission, queue) and not _is_done(history)
 
 
 def _accounted(queue: Mapping[JobId, Entry], gone: Sequence[Submission]) -> dict[JobId, Entry]:

@@ -135,10 +135,13 @@ def _moments(attempt: AttemptHistory, until: float | None, is_brief: bool) -> Mo
 
 def _end(attempt: AttemptHistory, until: float | None) -> float:
     """Its last sign of life. An end without an exit code was told by the next attempt, long after."""
-    events = [*attempt.events.rare, *filter(None, [attempt.last(*OFTEN)])]
-    own = [e.time for e in events if e.kind is not Kind.ATTEMPT_ENDED or e.fields.get("exit_code") is not None]
-    has_told = any(e.kind is Kind.ATTEMPT_ENDED and e.fields.get("exit_code") is not None for e in events)
-    latest = max([*own, attempt.beat.time if attempt.beat and not has_told else 0.0])
+    finish = attempt.last(Kind.ATTEMPT_ENDED)
+    if finish is not None and finish.fields.get("exit_code") is not None:
+        latest = max(it.time for it in attempt.events.rare)
+    else:
+        told = [*attempt.events.rare, *filter(None, [attempt.last(*OFTEN)])]
+        own = [it.time for it in told if it.kind is not Kind.ATTEMPT_ENDED]
+        latest = max([*own, attempt.beat.time if attempt.beat else 0.0])
     return latest if until is None else min(latest, until)
 
 
