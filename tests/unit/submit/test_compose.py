@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -48,6 +49,28 @@ def test_every_option_composes_and_fits(option: Path) -> None:
     config = composed(*words)
 
     assert train_args.checked(config.train)
+
+
+SITES = sorted(file for file in (conf_dir() / "cluster").glob("*.yaml") if file.stem not in ("local", "slurm"))
+
+
+@pytest.mark.parametrize("site", SITES, ids=lambda file: file.stem)
+def test_a_site_s_preset_submits_and_names_its_source_and_what_is_unverified(site: Path) -> None:
+    config = composed(f"cluster={site.stem}", "data.yaml=my.yaml")
+    comment = [line for line in site.read_text().splitlines() if line.startswith("#")]
+
+    assert config.cluster.kind == "slurm"
+    assert config.cluster.signal_delay_s is not None
+    assert any(line.startswith("# Source: https://") for line in comment)
+    assert any(line.startswith("# Unverified: ") for line in comment)
+
+
+def test_every_site_with_a_preset_has_its_row_in_the_how_to() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "clusters.md").read_text()
+
+    rows = re.findall(r"^\| `([\w-]+)` \|", page, flags=re.MULTILINE)
+
+    assert sorted(rows) == [site.stem for site in SITES]
 
 
 def test_conf_and_schema_agree_on_the_defaults() -> None:
