@@ -7,6 +7,7 @@ import signal
 from collections.abc import Generator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -30,14 +31,23 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, end)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """What may run beside each other: two unit test files, but neither two chaos tests nor two of Slurm's."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        kind, *rest = item.path.relative_to(Path(__file__).parent).parts
-        item.add_marker(pytest.mark.xdist_group("/".join(rest) if kind == "unit" else kind))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Beside(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Beside(config, log)
+
+
+def group_of(nodeid: str) -> str:
+    """The tests of one group run one after the other."""
+    file = nodeid.partition("::")[0]
+    kind = Path(file).parts[1]
+    return file if kind == "unit" else kind
 
 
 @pytest.hookimpl(wrapper=True)

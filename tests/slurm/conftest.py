@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -166,6 +167,11 @@ def slurm() -> Iterator[Cluster]:
         pytest.skip("a Slurm of one machine needs Debian's packages, and there is no apt-get")
     cluster = Cluster(Path(tempfile.mkdtemp(prefix="hpc-yolo-slurm-")) / "slurm")
     before = dict(os.environ)
+    alone = (Path(tempfile.gettempdir()) / "hpc-yolo-slurm-tests.lock").open("w")
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pytest.fail("the tests of a real Slurm run already on this machine: two at once starve each other")
     try:
         cluster.launch("up")
         os.environ["SLURM_CONF"] = str(cluster.dir / "slurm.conf")
@@ -175,6 +181,7 @@ def slurm() -> Iterator[Cluster]:
         shutil.rmtree(cluster.dir.parent, ignore_errors=True)
         os.environ.clear()
         os.environ.update(before)
+        alone.close()
 
 
 @pytest.fixture
@@ -246,13 +253,19 @@ def step_pids(run: SlurmRun) -> list[int]:
 
 def job_pids(run: SlurmRun) -> list[int]:
     """Everything that runs for the job: its script and srun, too. Slurm's own daemons are not among them."""
-    mark, found = f"SLURM_JOB_ID={job_number(run)}".encode(), []
+    mark, found = f"SLURM_JOB_ID={job_number(run)}", []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             is_daemon = (process / "comm").read_text().startswith("slurmstepd")
-            if not is_daemon and mark in (process / "environ").read_bytes().split(b"\0"):
+            if not is_daemon and is_ours(process, mark):
                 found.append(int(process.name))
     return found
+
+
+def is_ours(process: Path, *variables: str) -> bool:
+    """Whether it belongs to this cluster, and has these variables: another cluster's jobs have the same numbers."""
+    environ = (process / "environ").read_bytes().split(b"\0")
+    return all(it.encode() in environ for it in (f"SLURM_CONF={os.environ['SLURM_CONF']}", *variables))
 
 
 def job_number(run: SlurmRun) -> str:

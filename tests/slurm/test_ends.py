@@ -18,6 +18,7 @@ from tests.slurm.conftest import (
     SlurmRun,
     User,
     held_up,
+    is_ours,
     job_field,
     job_pids,
     options_for,
@@ -224,7 +225,7 @@ def kill_daemons_of(run: SlurmRun) -> None:
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if "slurmstepd" in words and any(mark in words for mark in marks):
+            if "slurmstepd" in words and any(mark in words for mark in marks) and is_ours(process):
                 os.kill(int(process.name), signal.SIGKILL)
 
 
