@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from hpc_yolo.attempts import end_of, is_newest
+from hpc_yolo.errors import ConfigError
 from hpc_yolo.frozen import FrozenRun, load_launch, load_run
 from hpc_yolo.result_rows import read_rows
 from hpc_yolo.rundir import AttemptDir, RunDir
-from hpc_yolo.track.tracker import Tracker, one_line, open_tracker
+from hpc_yolo.track.tracker import Tracker, check_trackers, one_line, open_tracker
 from hpc_yolo.types import RunState
 
 _POLL_S = 5.0
@@ -79,7 +80,13 @@ def follow(run: RunDir, attempt: AttemptDir) -> int:
     """Send rows until standard input ends, which the worker holds open; then the rest. Returns an exit code: 0, all is sent."""
     os.nice(_NICENESS)
     prepare_environment()
-    names = load_launch(attempt.launch_yaml).track.names
+    track = load_launch(attempt.launch_yaml).track
+    try:
+        check_trackers(track)
+    except ConfigError as error:  # as where this node has another environment than the one that it was submitted from
+        print(f"hpc-yolo: nothing of {run.path} is sent to a tracker: {error}", file=sys.stderr, flush=True)
+        return 1
+    names = track.names
     senders = [Sender(name, run, load_run(run)) for name in names]
     is_left = False
     while not is_left:

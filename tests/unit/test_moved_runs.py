@@ -25,6 +25,7 @@ COMMANDS = (
     "logs RUNS/night/3f2a90c1 --attempt 2",
     "compare RUNS/done/aaa RUNS/done/bbb --json",
     "fingerprint RUNS/done/aaa",
+    "explain RUNS/night/3f2a90c1",
     "clean RUNS --json",
 )
 

@@ -86,6 +86,20 @@ def test_a_warning_that_every_process_gets_does_not_end_it(run: RunDir) -> None:
     assert by_tensorboard(run.tensorboard_dir)[METRIC] == [1]
 
 
+def test_a_node_without_the_tracker_s_address_sends_nothing_and_says_so(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    attempt, mlflow = start(run), TrackConfig(mlflow=True)
+    write_launch(RunDir(attempt.dir.path), replace(LAUNCH, track=mlflow))
+
+    TrackingProcess(run, attempt.dir, mlflow).finish(60)
+
+    told = capfd.readouterr().err.splitlines()
+    assert "MLFLOW_TRACKING_URI is not set" in told[0]
+    assert "not all metrics" in told[1]
+
+
 def test_one_whose_attempt_was_superseded_sends_nothing(run: RunDir) -> None:
     attempt = start(run)
     start(run, 2)
