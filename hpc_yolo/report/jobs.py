@@ -60,7 +60,8 @@ def look(
 
 
 def _look(runs: Sequence[RunDir], tell: Callable[[RunHistory], _Told], ask_slurm: bool, may_fork: bool) -> list[_Told]:
-    jobs = list(read_each(read_jobs, runs))
+    share = in_forks if may_fork else _all_here
+    jobs = share(lambda numbers: list(read_each(read_jobs, [runs[number] for number in numbers])), len(runs))
     wanted = [it for it in (of.submission for of in jobs) if it is not None and not it.withdrawn]
     queue, trouble = _queue(wanted) if wanted and ask_slurm else ({}, None if ask_slurm else "not asked")
 
@@ -73,10 +74,14 @@ def _look(runs: Sequence[RunDir], tell: Callable[[RunHistory], _Told], ask_slurm
             for history in histories
         ]
 
-    told = in_forks(told_of, len(runs)) if may_fork else told_of(range(len(runs)))
+    told = share(told_of, len(runs))
     gone = {number: read_history(runs[number], jobs=jobs[number]) for number, it in enumerate(told) if it is None}
     entries = _accounted(queue, [it.submission for it in gone.values() if it.submission])
     return [it if it is not None else tell(_with_job(gone[number], entries, None)) for number, it in enumerate(told)]
+
+
+def _all_here(work: Callable[[range], list[_Told]], count: int) -> list[_Told]:
+    return work(range(count))
 
 
 @contextmanager
