@@ -88,8 +88,7 @@ def follow(run: RunDir, attempt: AttemptDir) -> int:
         return 1
     names = track.names
     senders = [Sender(name, run, load_run(run)) for name in names]
-    is_left = False
-    while not is_left:
+    while True:
         is_left = bool(select.select([sys.stdin], [], [], _POLL_S)[0])
         if not is_newest(run, attempt):
             return 0
@@ -101,7 +100,6 @@ def follow(run: RunDir, attempt: AttemptDir) -> int:
             return 1 if failed else 0
         for sender in senders:
             sender.send()
-    return 0
 
 
 def prepare_environment() -> None:
