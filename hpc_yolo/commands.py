@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from hpc_yolo.outcome import fail, told
+from hpc_yolo.rundir import RunDir
 from hpc_yolo.types import ExitCode
 
 
@@ -41,6 +43,8 @@ def status(args: argparse.Namespace) -> int:
     selection = Selection(
         paths=tuple(args.paths), runs_dir=args.runs_dir, states=args.state, sweep=args.sweep, sort=args.sort
     )
+    if args.heal:
+        _heal(selection.runs())
     if args.watch is not None:
         from hpc_yolo.report.status_watch import StatusWatch
 
@@ -54,6 +58,14 @@ def status(args: argparse.Namespace) -> int:
     else:
         print(f"hpc-yolo: {selection.nothing()}", file=sys.stderr)
     return ExitCode.DONE
+
+
+def _heal(runs: Sequence[RunDir]) -> None:
+    from hpc_yolo.submit.heal import heal
+
+    outcomes = heal(runs)
+    for said in [it.said for it in outcomes if it.said] if outcomes else ["there is nothing to heal"]:
+        print(f"hpc-yolo: {said}", file=sys.stderr, flush=True)
 
 
 def watch(args: argparse.Namespace) -> int:

@@ -286,6 +286,10 @@ class RetryConfig:
     """For how long the runs of an experiment stay off a node that has failed one of them (hours); 0: not at all."""
     max_moves: int = 3
     """How often in a row a run leaves nodes that it is to stay off; then it trains where it is."""
+    max_releases: int = 3
+    """How often a job that Slurm holds for a failed launch is released without a start in between."""
+    release_every_s: float = 300.0
+    """How often the supervisors of an experiment look for such jobs (seconds), all together; 0: never."""
     rules: dict[str, Any] = field(default_factory=dict)
     """Causes of failures by name, as in causes.yaml: more of them, or what is to be otherwise about a known one."""
 
@@ -297,6 +301,8 @@ class RetryConfig:
         _at_least("retry.max_unsaved", self.max_unsaved, -1)
         _at_least("retry.exclude_h", self.exclude_h, 0)
         _at_least("retry.max_moves", self.max_moves, 0)
+        _at_least("retry.max_releases", self.max_releases, 0)
+        _at_least("retry.release_every_s", self.release_every_s, 0)
         rules_of(self.rules)
 
 

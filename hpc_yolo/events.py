@@ -56,6 +56,7 @@ class Kind(str, Enum):
         "submitted"  # job_id, folder, user, beside (ids of runs that share it): in a run's own ledger, as the next ones
     )
     REFUSED = "refused"  # why: it could not be submitted
+    RELEASED = "released"  # job_id, reason (Slurm's, for holding it), by (a sibling's id, or status)
     WITHDRAWN = "withdrawn"  # job_id, why, exit_code: by a person (null), or a job that others share has ended it
 
 

@@ -48,6 +48,7 @@ _USES = {
         "status runs/digits 3f2a",
         "status --state running,failed --sort eta",
         "status --sweep 'lr*' --watch",
+        "status --heal",
         "status --json | jq '.[].state'",
     ),
     "watch": ("watch", "watch runs/lr", "watch --sweep 'lr*' --every 10"),
@@ -124,6 +125,9 @@ def _add_looks(add: _Commands) -> None:
     status.add_argument("--state", type=_words, default=(), metavar="STATE[,STATE]", help="only runs in these states")
     status.add_argument(
         "--sort", metavar="COLUMN", help="run, state, metric, eta, redone, ... (default: sweep by sweep)"
+    )
+    status.add_argument(
+        "--heal", action="store_true", help="first release what Slurm holds, and submit again what has lost its job"
     )
     shape = status.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="a list with one object a run")

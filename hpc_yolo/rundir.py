@@ -184,6 +184,11 @@ def submit_lock(experiment: Path) -> Path:
     return submitit_dir(experiment) / ".lock"
 
 
+def look_mark(experiment: Path) -> Path:
+    """Touched when somebody has looked for runs of an experiment that Slurm holds."""
+    return submitit_dir(experiment) / ".looked"
+
+
 def report_html(folder: Path) -> Path:
     """The page about a run, or about all runs below a folder."""
     return folder / "report.html"

@@ -68,11 +68,17 @@ def _withdrawn(ledger: Verdict, submission: Submission, is_local: bool, path: st
 def waiting(entry: Entry, job: str) -> str:
     """Why a job waits, when it is expected to start, and what frees a held one."""
     if entry.is_held:
-        return f"job {job} is held ({entry.reason}); free it with `scontrol release {job}`"
+        frees = (
+            "`hpc-yolo status --heal` frees it"
+            if entry.is_held_for_launch
+            else f"free it with `scontrol release {job}`"
+        )
+        return f"job {job} is held ({entry.reason}); {frees}"
     start = (
         "" if entry.starts_at is None else time.strftime(", starts about %a %H:%M:%S", time.localtime(entry.starts_at))
     )
-    return f"job {job} waits ({entry.reason or 'no reason told yet'}{start})"
+    hint = "; a shorter cluster.time_min may fit in before that" if "reserved" in entry.reason.lower() else ""
+    return f"job {job} waits ({entry.reason or 'no reason told yet'}{start}){hint}"
 
 
 def _on_a_node(ledger: Verdict, job: JobHistory, entry: Entry, has_begun: bool) -> Verdict:
@@ -89,6 +95,9 @@ def _on_a_node(ledger: Verdict, job: JobHistory, entry: Entry, has_begun: bool) 
 def _ended(ledger: Verdict, job: JobHistory, entry: Entry | None, has_begun: bool, path: str) -> Verdict:
     """The job is over. What the run's own supervisor said of its end counts, unless it promised another attempt."""
     code = _exit_code(entry)
+    if has_begun and is_preempted_for_good(ledger, entry):
+        where = f"job {job.submission.job} was preempted and Slurm did not queue it again"
+        return Verdict(RunState.FAILED, f"{where}; `hpc-yolo status --heal` submits it again", code)
     if ledger.state is RunState.CANCELLED or (ledger.state is RunState.FAILED and has_begun and ledger.is_told):
         return Verdict(ledger.state, ledger.reason, code)
     onward = f"`hpc-yolo resume {path}` submits it again"
@@ -99,6 +108,11 @@ def _ended(ledger: Verdict, job: JobHistory, entry: Entry | None, has_begun: boo
     how = f"job {job.submission.job} ended: {entry.state}{_told(entry)}"
     said = "" if has_begun else job.last_words
     return Verdict(RunState.FAILED, f"{how}{f' ({said})' if said else ''}; {onward}", code)
+
+
+def is_preempted_for_good(ledger: Verdict, entry: Entry | None) -> bool:
+    """Without a grace period PreemptMode=CANCEL looks like scancel to the supervisor; Slurm tells once the job is over."""
+    return entry is not None and entry.state == "PREEMPTED" and ledger.state in (RunState.CANCELLED, RunState.REQUEUED)
 
 
 def _told(entry: Entry) -> str:

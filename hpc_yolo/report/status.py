@@ -19,6 +19,7 @@ from hpc_yolo.rundir import RunDir, sweep_of
 from hpc_yolo.types import RunState, StopReason
 
 _REASONS = frozenset(reason.value for reason in StopReason)
+_EXPLAINED = Kind.STOP_EXPLAINED
 #: States that nothing changes any more unless a person acts.
 SETTLED = frozenset({RunState.DONE, RunState.FAILED, RunState.CANCELLED})
 
@@ -123,6 +124,7 @@ def status_of(history: RunHistory) -> RunStatus:
                     verdict.reason,
                     _storage_trouble(newest, verdict.state),
                     _slow_save(history.attempts),
+                    _short_grace(history.attempts),
                     _inexact(history.attempts),
                 ],
             )
@@ -212,6 +214,21 @@ def _slow_save(attempts: Sequence[AttemptHistory]) -> str | None:
                 f"set cluster.signal_delay_s={math.ceil(4 * slowest * runs)} or more"
             )
     return None
+
+
+def _short_grace(attempts: Sequence[AttemptHistory]) -> str | None:
+    """A preemption that leaves no time for a save is as one without a warning."""
+    told = (
+        it.fields for attempt in reversed(attempts) for it in reversed(attempt.events.rare) if it.kind is _EXPLAINED
+    )
+    grace_s = next((it.get("grace_s") for it in told if it.get("reason") == StopReason.PREEMPTION.value), None)
+    slowest = max((attempt.events.slowest_save_s for attempt in attempts), default=0.0)
+    if grace_s is None or slowest <= float(grace_s):
+        return None
+    return (
+        f"a save took {slowest:.1f} s, but a preemption leaves only {float(grace_s):g} s: then the last snapshot before it "
+        "counts, and a shorter snapshot.every_s loses less"
+    )
 
 
 def _worker_pid(newest: AttemptHistory | None) -> int | None:

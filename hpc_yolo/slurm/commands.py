@@ -153,6 +153,11 @@ def requeue_words(job: JobId) -> list[str]:
     return ["scontrol", "requeue", job]
 
 
+def allow_requeue_words(job: JobId) -> list[str]:
+    """For a job that was submitted with --requeue, which the site has taken back."""
+    return ["scontrol", "update", f"JobId={job}", "Requeue=1"]
+
+
 def show_words(job: JobId) -> list[str]:
     return ["scontrol", "--oneliner", "show", "job", job]
 

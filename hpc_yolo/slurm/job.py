@@ -33,6 +33,7 @@ class Job:
     exit_code: str = "0:0"
     nodes: str = ""
     comment: str = ""
+    may_requeue: bool = True
 
     @property
     def has_ended(self) -> bool:
@@ -54,6 +55,7 @@ def parse_job(text: str) -> Job | None:
         exit_code=fields.get("ExitCode", "0:0"),
         nodes=_told(fields.get("NodeList")),
         comment=_told(fields.get("Comment")),
+        may_requeue=fields.get("Requeue") != "0",
     )
 
 

@@ -38,6 +38,11 @@ class Entry:
         said = self.reason.lower()  # "JobHeldUser", "launch failed requeued held", "JobHoldMaxRequeue"
         return self.state == "PENDING" and ("held" in said or "jobhold" in said)
 
+    @property
+    def is_held_for_launch(self) -> bool:
+        """Whether Slurm itself has held it, for it could not be launched where it was to run."""
+        return self.is_held and any(it in self.reason.lower() for it in ("launch failed", "jobholdmaxrequeue"))
+
 
 def read_queue(users: Iterable[str]) -> dict[JobId, Entry]:
     """Every job of these users that Slurm still knows, ended ones too for a few minutes; one squeue.

@@ -155,9 +155,11 @@ class SlurmAllocation:
 
     def _requeue(self, timeout_s: float) -> HandBack:
         job = parse_job(commands.run(commands.show_words(self.job), timeout_s))
-        if not is_still_ours(job, self.restarts):
+        if job is None or not is_still_ours(job, self.restarts):
             said = f"JobState={job.state} Restarts={job.restarts}" if job else "Slurm no longer knows the job"
             return HandBack(how="gone", said=said)
+        if not job.may_requeue:  # a site's job_submit plugin may say so, whatever the job's script asks for
+            commands.run(commands.allow_requeue_words(self.job), timeout_s)
         commands.run(commands.requeue_words(self.job), timeout_s)
         return HandBack(how="requeued")
 

@@ -20,6 +20,7 @@ from hpc_yolo.snapshot.expiry import expire_all
 from hpc_yolo.supervise.allocation import Allocation, allocation_of
 from hpc_yolo.supervise.follower import Follower, Node
 from hpc_yolo.supervise.policy import Decision, Next
+from hpc_yolo.supervise.siblings import start_looking
 from hpc_yolo.supervise.supervisor import POLL_S, Supervisor
 from hpc_yolo.supervise.tree import unblock_warnings
 from hpc_yolo.types import ExitCode
@@ -68,6 +69,8 @@ class TrainTask:
         _take_signals(supervisor, is_called=_is_under_submitit() and self.is_called_by_submitit and node.number == 0)
         supervisor.start()
         unblock_warnings()
+        if _is_on_slurm() and self.is_called_by_submitit and node.number == 0:
+            start_looking(RunDir(Path(self.run_dir)))
         while not supervisor.is_over():
             time.sleep(POLL_S)
             if _is_orphaned():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc_yolo.events import Kind
+from hpc_yolo.events import Kind, read_events
 from hpc_yolo.processes import process_start
 from tests.chaos.conftest import assert_same_bits, hpc_yolo, wait_until
 from tests.slurm.conftest import (
@@ -114,7 +114,7 @@ def test_a_zombie_on_a_node_that_was_given_up_stops_writing_and_ends(
     assert_same_bits(run, undisturbed)
 
 
-def test_a_job_that_came_back_to_its_own_processes_is_held_and_says_what_frees_it(
+def test_a_job_that_came_back_to_its_own_processes_is_held_until_a_sibling_frees_it(
     cluster: Cluster, user: User, undisturbed: SlurmRun
 ) -> None:
     """Slurm's words: "Duplicate jobid", the node drained, "launch failed requeued held"."""
@@ -129,11 +129,13 @@ def test_a_job_that_came_back_to_its_own_processes_is_held_and_says_what_frees_i
     status = run.status()
 
     assert status["state"] == "requeued"
-    assert f"(launch failed requeued held); free it with `scontrol release {run.job}`" in status["reason"]
+    assert "(launch failed requeued held); `hpc-yolo status --heal` frees it" in status["reason"]
     run_command("scontrol", "update", "nodename=node1", "state=resume")
-    assert "is released" in user.train("held", "cluster.nodelist=node1").stdout
+    assert user.train("held", "train.seed=7", "cluster.nodelist=node2", "retry.release_every_s=1").returncode == 0
     status = run.wait_for_state("done")
     assert status["interruptions"] == {"node_failure": 1}
+    (released,) = (event for event in read_events(run.dir.jobs) if event.kind is Kind.RELEASED)
+    assert released.fields["by"] in {it.dir.path.name for it in user.runs("held")} - {run.dir.path.name}
     assert status["steps_redone"] < 60  # none, unless Slurm's KillWait is over before they are let go and have saved
     assert_same_bits(run, undisturbed)
 

@@ -67,11 +67,18 @@ def test_a_waiting_job_has_slurms_reason_and_expected_start() -> None:
     assert verdict.reason == "job 7 waits (Resources, starts about Tue 23:05:00)"
 
 
+def test_a_job_that_does_not_fit_in_before_a_maintenance_says_what_would() -> None:
+    reason = "ReqNodeNotAvail, Reserved for maintenance"
+    verdict = told(PENDING, entry("PENDING", reason=reason), has_begun=False)
+
+    assert verdict.reason == f"job 7 waits ({reason}); a shorter cluster.time_min may fit in before that"
+
+
 def test_a_held_job_names_the_command_that_frees_it() -> None:
     verdict = told(REQUEUED, entry("PENDING", reason="launch failed requeued held"))
 
     assert (
-        verdict.reason == "preemption; job 7 is held (launch failed requeued held); free it with `scontrol release 7`"
+        verdict.reason == "preemption; job 7 is held (launch failed requeued held); `hpc-yolo status --heal` frees it"
     )
 
 
@@ -79,6 +86,15 @@ def test_what_the_supervisor_said_of_its_end_counts_more_than_what_slurm_says() 
     verdict = told(Verdict(RunState.FAILED, "bad data"), entry("FAILED", exit_code="65:0"))
 
     assert (verdict.state, verdict.reason, verdict.exit_code) == (RunState.FAILED, "bad data", 65)
+
+
+def test_a_job_that_was_cancelled_by_a_preemption_was_wanted_by_its_user() -> None:
+    verdict = told(Verdict(RunState.CANCELLED, "stopped on request"), entry("PREEMPTED"))
+
+    assert (verdict.state, verdict.reason) == (
+        RunState.FAILED,
+        "job 7 was preempted and Slurm did not queue it again; `hpc-yolo status --heal` submits it again",
+    )
 
 
 def test_a_job_that_came_to_no_attempt_is_told_by_its_own_log(tmp_path: Path) -> None:

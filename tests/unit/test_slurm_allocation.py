@@ -103,6 +103,16 @@ def test_a_requeue_that_fails_at_first_is_tried_again(stubs: Stubs, tmp_path: Pa
     assert stubs.calls().count("scontrol requeue 6_1") == 2
 
 
+def test_a_job_that_its_site_lets_nobody_requeue_is_allowed_to_be_first(stubs: Stubs, tmp_path: Path) -> None:
+    stubs.add(
+        "scontrol",
+        f'case "$*" in *show*) echo "{RUNNING} Requeue=0";; "update JobId=6_1 Requeue=1"|"requeue 6_1") ;; *) exit 99;; esac',
+    )
+
+    assert allocation(tmp_path).hand_back(2).how == "requeued"
+    assert stubs.calls()[1:] == ["scontrol update JobId=6_1 Requeue=1", "scontrol requeue 6_1"]
+
+
 def test_a_requeue_that_is_refused_is_told_in_slurms_words(stubs: Stubs, tmp_path: Path) -> None:
     scontrol(stubs, f"echo '{RUNNING}'", "echo 'Requested operation is presently disabled' >&2; exit 1")
     handed = allocation(tmp_path).hand_back(1)

@@ -247,6 +247,18 @@ def test_snapshots_that_are_gone_say_nothing_of_where_an_attempt_stands(run: Run
     assert (found.step, found.steps_redone) == (31, 100 + 10)
 
 
+@pytest.mark.parametrize(("grace_s", "is_told"), [(31.0, False), (10.0, True)])
+def test_a_grace_period_must_leave_time_for_a_save(run: RunDir, grace_s: float, is_told: bool) -> None:
+    attempt = begin(run).start().tell(Kind.SNAPSHOT_COMMITTED, step=10, seconds=30.0)
+    attempt.tell(Kind.STOP_EXPLAINED, reason="preemption", grace_s=grace_s, said="").end(
+        "preemption", "requeue", "late"
+    )
+    begin(run, 2).start(resumed_at=10).beat(12, alive=True)
+    reason = str(status(run).reason)
+
+    assert ("a save took 30.0 s, but a preemption leaves only 10 s" in reason) is is_told
+
+
 @pytest.mark.parametrize(
     ("delay", "runs", "told"),
     [

@@ -90,6 +90,15 @@ def test_the_tail_requeues_what_is_to_be_started_again(stubs: Stubs, tmp_path: P
     assert (tmp_path / "7_ends.log").read_text() == f"0 {code}\n"
 
 
+def test_the_tail_asks_for_the_requeue_that_a_site_has_taken_back(stubs: Stubs, tmp_path: Path) -> None:
+    refused = "[ $CALLS -gt 2 ] || { echo 'Requested operation is presently disabled' >&2; exit 1; }; kill -9 $PPID"
+    cases = f'*show*) echo "{RUNNING}";; "requeue 7") {refused};; "update JobId=7 Requeue=1") ;;'
+    stubs.add("scontrol", f'case "$*" in {cases} *) exit 99;; esac')
+    tail(tmp_path, 75)
+
+    assert stubs.calls()[1:] == ["scontrol requeue 7", "scontrol update JobId=7 Requeue=1", "scontrol requeue 7"]
+
+
 @pytest.mark.parametrize("code", [0, 65, 70, 73, 74, 78])
 def test_the_tail_keeps_the_code_of_what_is_over(stubs: Stubs, tmp_path: Path, code: int) -> None:
     assert tail(tmp_path, code).returncode == code
