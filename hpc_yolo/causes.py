@@ -59,7 +59,7 @@ class Symptoms:
     tail: str = ""
     """The end of what it wrote: counts where it died without a word."""
     state: str = ""
-    """What Slurm or the kernel says of the end: OUT_OF_MEMORY, NODE_FAIL, OOM_KILL; SICK_NODE is our own list's word."""
+    """What Slurm or the kernel says of the end: OUT_OF_MEMORY, NODE_FAIL, OOM_KILL; and our own SICK_NODE, HANG."""
 
     @property
     def text(self) -> str:

@@ -286,6 +286,11 @@ class RetryConfig:
     """For how long the runs of an experiment stay off a node that has failed one of them (hours); 0: not at all."""
     max_moves: int = 3
     """How often in a row a run leaves nodes that it is to stay off; then it trains where it is."""
+    hang_s: Any = "auto"
+    """After how many seconds without a new step a worker is taken to hang, and is restarted; null: never.
+
+    auto: learned from its own steps. Start-up, validation and the first batch of an epoch may take longer.
+    """
     max_releases: int = 3
     """How often a job that Slurm holds for a failed launch is released without a start in between."""
     release_every_s: float = 300.0
@@ -303,6 +308,10 @@ class RetryConfig:
         _at_least("retry.max_moves", self.max_moves, 0)
         _at_least("retry.max_releases", self.max_releases, 0)
         _at_least("retry.release_every_s", self.release_every_s, 0)
+        if self.hang_s is not None and self.hang_s != "auto":
+            if isinstance(self.hang_s, bool) or not isinstance(self.hang_s, int | float):
+                raise ConfigError(f"retry.hang_s={self.hang_s} must be a number of seconds, auto, or null for never.")
+            _at_least("retry.hang_s", self.hang_s, 1)
         rules_of(self.rules)
 
 

@@ -39,6 +39,7 @@ class Kind(str, Enum):
     STORAGE_RECOVERED = "storage_recovered"
     RANKS_MET = "ranks_met"  # hosts: of each rank, in their order
     RANK_LOST = "rank_lost"  # rank, exit_code: of the process whose end has ended the others
+    HUNG = "hung"  # phase, step, seconds, bound_s: the worker got no further, and is killed for it
     STOP_REQUESTED = "stop_requested"  # signal, by (supervisor | worker)
     STOP_EXPLAINED = "stop_explained"  # reason (a StopReason), grace_s (left then, or null), said (in words)
     STOPPED = "stopped"  # step: the worker has saved its state and leaves

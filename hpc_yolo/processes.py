@@ -26,6 +26,10 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
+#: Asks a worker for the stacks of its threads. Slurm sends it to nobody who has not asked for it with --signal.
+STACKS_SIGNAL = signal.SIGUSR2
+
+
 def is_same_process(told: Mapping[str, Any]) -> bool:
     """Whether the process that told `pid`, `started` and `boot` of itself lives, on this machine; a reused pid is another."""
     started = told.get("started")

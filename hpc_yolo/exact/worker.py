@@ -27,6 +27,7 @@ from hpc_yolo.exact.journal import Journal
 from hpc_yolo.exact.limits import inexact_options
 from hpc_yolo.exact.output import relay_output
 from hpc_yolo.exact.place import Place
+from hpc_yolo.exact.stacks import tell_on_request
 from hpc_yolo.exact.stop import StopRequest, StopTraining
 from hpc_yolo.exact.tracking import TrackingProcess
 from hpc_yolo.frozen import FrozenRun, Launch, load_launch, load_run
@@ -81,6 +82,8 @@ def main(run: RunDir, attempt: int | None = None) -> int:
     if parent:
         signal_when_parent_dies(signal.SIGTERM, int(parent))  # pending until the handlers stand: it is blocked
     stop.arm()
+    if attempt is not None:
+        tell_on_request(_log_of(run.attempt(attempt)))
     if attempt is not None and Place.of().rank > 0:  # another process speaks for this one
         from hpc_yolo.exact.beside import train_beside
 
@@ -104,6 +107,11 @@ def main(run: RunDir, attempt: int | None = None) -> int:
     ledger.append(Kind.WORKER_STARTED, pid=os.getpid(), host=node_name(), ranks=Place.of().world)
     journal = Journal(ledger, Heart(claimed.heartbeat))
     return _run(_Task(run, claimed, frozen, launch, stop, journal, attempt is not None))
+
+
+def _log_of(attempt: AttemptDir) -> Path:
+    rank = Place.of().rank
+    return attempt.rank_log(rank) if rank else attempt.stderr
 
 
 def _run(task: _Task) -> int:

@@ -143,7 +143,12 @@ def _happened(attempt: AttemptHistory, ended: Event | None, outcome: str) -> str
     told = []
     if lost is not None and lost.fields.get("rank"):
         told.append(f"rank {lost.fields.get('rank')} was lost first (exit code {lost.fields.get('exit_code')})")
-    if failed is not None:
+    if (hung := attempt.last(Kind.HUNG)) is not None:
+        place = (
+            f"{float(hung.fields['seconds']):.0f} s after step {hung.fields['step']}, in phase {hung.fields['phase']}"
+        )
+        told.append(f"it got no further for {place}; the stacks of its threads stand at the end of its log")
+    elif failed is not None:
         told.append(str(failed.fields.get("error")))
     elif explained is not None:
         told.append(f"it was warned; {explained.fields.get('said')}")

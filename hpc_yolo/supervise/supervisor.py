@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,7 @@ from hpc_yolo.supervise.allocation import Allocation, LocalAllocation, Meaning
 from hpc_yolo.supervise.endings import Ending
 from hpc_yolo.supervise.follower import lost_elsewhere
 from hpc_yolo.supervise.group import Part, RankGroup, start_ranks
+from hpc_yolo.supervise.hangs import HangWatch, told
 from hpc_yolo.supervise.past import (
     fields_of,
     has_saved,
@@ -191,6 +193,7 @@ class Supervisor:
             worker = self._spawn(attempt)
         except (HpcYoloError, OSError) as error:
             return _not_started(ledger, error)
+        hangs = self._watch_for_hangs(worker, attempt, ledger, retry)
         code, is_overdue = self._watch(worker, attempt, ledger)
         self._worker_pid = None
         if worker.lost is not None and worker.size * self._nodes > 1:
@@ -203,12 +206,24 @@ class Supervisor:
             self._pause(_SETTLE_S)
         rank = worker.lost[0] if worker.lost is not None else 0
         meant = meant_exit_code(attempt, code)
-        found = cause_of(attempt, meant, retry, rank=rank, was_oom_killed=oom_kills() > killed_before)
+        was_oom_killed, hung = oom_kills() > killed_before, "" if hangs.found is None else told(hangs.found)
+        found = cause_of(attempt, meant, retry, rank=rank, was_oom_killed=was_oom_killed, hung=hung)
         decision = decide(past_of(self._run, attempt), self._ending(attempt, meant, is_overdue, found), retry)
         _tell_end(ledger, decision, code)
         self._node_list.tell(decision, retry)
         self._hand_back(decision, ledger)
         return decision
+
+    def _watch_for_hangs(self, worker: RankGroup, attempt: AttemptDir, ledger: Ledger, retry: RetryConfig) -> HangWatch:
+        made = HangWatch(
+            attempt,
+            retry.hang_s,
+            worker.send_signal,
+            lambda: self._worker_pid != worker.pid or self.warned is not None,
+            lambda hang: _tell(ledger, Kind.HUNG, **asdict(hang)),
+        )
+        made.start()
+        return made
 
     def _ending(self, attempt: AttemptDir, code: int, is_overdue: bool, found: Found | None) -> Ending:
         meaning = None if self.warned is None else self._await_meaning(self.warned, Ledger(attempt.events))

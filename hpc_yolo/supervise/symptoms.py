@@ -20,7 +20,13 @@ _OWN_CGROUPS, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def cause_of(
-    attempt: AttemptDir, code: int, retry: RetryConfig, *, rank: int = 0, was_oom_killed: bool = False
+    attempt: AttemptDir,
+    code: int,
+    retry: RetryConfig,
+    *,
+    rank: int = 0,
+    was_oom_killed: bool = False,
+    hung: str = "",
 ) -> Found | None:
     """The cause of an end, as far as a rule recognises it; None of an orderly one.
 
@@ -28,9 +34,13 @@ def cause_of(
         code: as subprocess has it.
         rank: of the process whose end it was; only rank 0 tells its error to the ledger.
         was_oom_killed: meanwhile the kernel has killed a process of this job for its memory.
+        hung: how it hung, in words, where it was killed for that.
     """
     if code in _FINE:
         return None
+    if hung:
+        found = recognise(Symptoms(state="HANG"), rules_of(retry.rules))
+        return found and Found(found.rule, hung)
     symptoms = symptoms_of(attempt, code, rank=rank, was_oom_killed=was_oom_killed)
     return recognise(symptoms, rules_of(retry.rules))
 

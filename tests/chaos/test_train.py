@@ -13,6 +13,7 @@ import pytest
 from hpc_yolo.events import Kind, read_events
 from hpc_yolo.processes import process_start
 from hpc_yolo.rundir import find_runs
+from hpc_yolo.supervise.tree import descendants, send
 from tests.chaos.conftest import Factory, Run, assert_same_bits, hpc_yolo, wait_until
 from tests.chaos.terminal import Terminal, at_work_for, end, preempt
 
@@ -135,3 +136,22 @@ def test_in_the_background_it_goes_on_without_the_terminal(terminal: Terminal, u
     wait_until(lambda: run.status()["state"] == "done", "the end", pause_s=0.5)
     assert_same_bits(run, undisturbed)
     assert json.loads(hpc_yolo("fingerprint", run.path, "--json").stdout)
+
+
+def test_a_worker_that_hangs_tells_where_and_is_restarted_in_place(terminal: Terminal, undisturbed: Run) -> None:
+    """Its data loaders are stopped: it waits for them, for ever."""
+    process = terminal.train("train.workers=2", "retry.hang_s=2")
+    run = terminal.run
+    run.wait_for_step(20)
+    send(descendants(terminal.pid_of(Kind.WORKER_STARTED)), signal.SIGSTOP)
+    code, out = end(process)
+
+    assert code == 0, out
+    assert_same_bits(run, undisturbed)
+    assert_story(run, state="done", attempts=2, interruptions={"failure": 1})
+    (hung,) = run.events(Kind.HUNG)
+    assert 20 <= hung.fields["step"] < 60
+    stacks = run.dir.attempt(1).stderr.read_text()
+    assert "(most recent call first)" in stacks
+    assert "torch/utils/data/dataloader.py" in stacks
+    assert "cause     hang, by the worker got no further in" in hpc_yolo("explain", run.path, "--all").stdout

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from hpc_yolo.events import Kind, Ledger
+from hpc_yolo.exact.stacks import tell_on_request
 from hpc_yolo.exact.stop import StopRequest
 from hpc_yolo.heartbeat import Heart
 from hpc_yolo.processes import signal_when_parent_dies
-from hpc_yolo.rundir import RunDir
+from hpc_yolo.rundir import AttemptDir, RunDir
 from hpc_yolo.types import SUPERVISOR_VARIABLE
 
 STEP_S = 0.02
@@ -51,9 +52,11 @@ def main(run: RunDir, number: int) -> int:
                 os.kill(os.getpid(), signal.SIGKILL)
             return int(part.get("stops_with", 75))
         step += 1
-        heart.record.step = step
+        heart.record.step, heart.record.phase, heart.record.batch = step, "train", step
         heart.beat()
         time.sleep(STEP_S)
+    if part["then"] == "freeze":
+        freeze(attempt, heart)
     if part["then"] == "finish":
         saved.write_text(json.dumps(step))
         ledger.append(Kind.FINISHED, step=step, metrics={})
@@ -64,6 +67,14 @@ def main(run: RunDir, number: int) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     ledger.append(Kind.FAILED, error=part.get("error", "as told"), exit_code=part["code"])
     return int(part["code"])
+
+
+def freeze(attempt: AttemptDir, heart: Heart) -> None:
+    """As the real one, whose heartbeat is a thread's."""
+    tell_on_request(attempt.stderr)
+    while True:
+        heart.beat()
+        time.sleep(STEP_S)
 
 
 if __name__ == "__main__":

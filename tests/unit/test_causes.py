@@ -24,6 +24,7 @@ OTHERS = {
     "bad_data": Symptoms(exit_code=65, error="the data set /data/my.yaml has changed while it was trained on."),
     "trained_elsewhere": Symptoms(exit_code=73, error="attempt 2 was superseded by a newer one; nothing to do."),
     "storage": Symptoms(exit_code=74, error="nothing could be saved for 600 s."),
+    "hang": Symptoms(state="HANG"),
     "sick_node": Symptoms(state="SICK_NODE"),
     "lost_node": Symptoms(state="NODE_FAIL"),
     "crash": Symptoms(exit_code=-signal.SIGSEGV, tail="Fatal Python error: Segmentation fault\n"),
