@@ -52,7 +52,7 @@ def main(run: RunDir, number: int) -> int:
                 os.kill(os.getpid(), signal.SIGKILL)
             return int(part.get("stops_with", 75))
         step += 1
-        heart.record.step, heart.record.phase, heart.record.batch = step, "train", step
+        heart.record.step = step
         heart.beat()
         time.sleep(STEP_S)
     if part["then"] == "freeze":
@@ -72,6 +72,7 @@ def main(run: RunDir, number: int) -> int:
 def freeze(attempt: AttemptDir, heart: Heart) -> None:
     """As the real one, whose heartbeat is a thread's."""
     tell_on_request(attempt.stderr)
+    heart.record.phase, heart.record.batch = "train", heart.record.step
     while True:
         heart.beat()
         time.sleep(STEP_S)
