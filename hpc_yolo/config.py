@@ -10,6 +10,7 @@ from typing import Any
 from hpc_yolo import tasks
 from hpc_yolo.causes import rules_of
 from hpc_yolo.errors import ConfigError
+from hpc_yolo.redaction import secret_in
 
 #: A rule for a series of epochs: what it is, and its first epoch.
 SERIES = re.compile(r"^(every|doubling):([1-9]\d*)$")
@@ -44,6 +45,8 @@ class ModelConfig:
     """One of tasks.TASKS. null: what the weights say by their name (`yolo11n-seg.pt`), an architecture by its head."""
     family: str | None = None
     """One of tasks.FAMILIES: yolo, rtdetr, world, yoloe. null: told in the same way."""
+    trust_weights: bool = False
+    """Load a .pt that holds classes of its author's own. It may run anything: only where you trust who made it."""
 
     def __post_init__(self) -> None:
         family = self.family or "yolo"  # which knows every task
@@ -189,6 +192,12 @@ class ClusterConfig:
             if name not in ("setup", "sbatch") and not (name.isprintable() and str(value).isprintable()):
                 raise ConfigError(
                     f"cluster option {name!r}={value!r}: a line of the batch script cannot hold that. Retype it."
+                )
+        for text in [*map(str, self.setup), *(f"{name}={value}" for name, value in self.sbatch.items())]:
+            if (secret := secret_in(text)) is not None:
+                raise ConfigError(
+                    f"cluster.setup or cluster.sbatch holds a secret ({secret}), and both are written down. Set it in the "
+                    "environment that you submit from, or read it from a file of yours in a line of cluster.setup."
                 )
         for name in self.sbatch:
             if (key := name.replace("_", "-")) in OWNED_SBATCH_OPTIONS:

@@ -15,6 +15,7 @@ import yaml
 from hpc_yolo.config import ClusterConfig, Exact, RetryConfig, SnapshotConfig, TrackConfig
 from hpc_yolo.errors import ConfigError, StorageError
 from hpc_yolo.rundir import RunDir, write_text_atomic
+from hpc_yolo.trust import refuse_if_open
 from hpc_yolo.types import RunId
 
 FORMAT = 1
@@ -67,6 +68,8 @@ class Launch:
     retry: RetryConfig
     cluster: ClusterConfig
     track: TrackConfig = field(default_factory=TrackConfig)
+    trust_weights: bool = False
+    """Load weights that hold more than upstream knows, which may run anything."""
 
 
 def canonical(value: Any) -> str:
@@ -122,6 +125,7 @@ def load_launch(path: Path) -> Launch:
             retry=RetryConfig(**values["retry"]),
             cluster=ClusterConfig(**values["cluster"]),
             track=TrackConfig(**values.get("track", {})),  # an older release wrote none
+            trust_weights=bool(values.get("trust_weights", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
@@ -143,6 +147,7 @@ def is_launch(path: Path, launch: Launch) -> bool:
 
 
 def _load(path: Path, next_move: str) -> dict[str, Any]:
+    refuse_if_open(path, path.parent)
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:

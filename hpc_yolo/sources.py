@@ -29,6 +29,13 @@ def check_weights(frozen: FrozenRun) -> None:
         _check_weights(f"train.{name}", Path(frozen.train[name]), digest)
 
 
+def weights_of(frozen: FrozenRun) -> list[Path]:
+    """Every .pt that the run loads: a pickle, which is a program."""
+    return [
+        Path(it) for it in (frozen.weights, *(frozen.train[k] for k in frozen.train_digests)) if str(it).endswith(".pt")
+    ]
+
+
 def _check_weights(key: str, path: Path, digest: str) -> None:
     if not path.is_file() and (path.is_absolute() or shipped_architecture(path.name) is None):
         raise DataError(f"{key}={path} is gone. Put the file back, and run it again.")

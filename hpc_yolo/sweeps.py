@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from hpc_yolo.processes import node_name
+from hpc_yolo.redaction import redacted
 from hpc_yolo.rundir import invocations_dir, write_text_atomic
+from hpc_yolo.trust import make_private
 
 _PACKAGES = ("hpc-yolo", "torch", "torchvision", "ultralytics", "numpy", "hydra-core", "omegaconf", "submitit")
 _GIT_S = 5.0
@@ -46,8 +48,8 @@ def invocation_now(words: Sequence[str], overrides: Mapping[str, Sequence[str]])
     return Invocation(
         time=time.time(),
         folder=str(Path.cwd()),
-        words=tuple(words),
-        overrides={run: tuple(values) for run, values in overrides.items()},
+        words=tuple(map(redacted, words)),
+        overrides={run: tuple(map(redacted, values)) for run, values in overrides.items()},
         versions={name: found for name in _PACKAGES if (found := _version(name))},
         git=_git_state(Path.cwd()),
     )
@@ -60,7 +62,7 @@ def note_invocation(experiment: Path, invocation: Invocation) -> Path:
         OSError
     """
     folder = invocations_dir(experiment)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder, exist_ok=True)
     moment = time.strftime("%Y%m%dT%H%M%S", time.localtime(invocation.time))
     file = folder / f"{moment}.{int(invocation.time % 1 * 1e6):06d}-{node_name()}-{os.getpid()}.json"
     write_text_atomic(file, json.dumps(asdict(invocation), indent=1) + "\n")

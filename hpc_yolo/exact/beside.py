@@ -41,6 +41,7 @@ def train_beside(run: RunDir, attempt: AttemptDir, stop: StopRequest) -> int:
 
 def _train(run: RunDir, attempt: AttemptDir, stop: StopRequest) -> None:
     frozen, launch = load_run(run), load_launch(attempt.launch_yaml)
+    environment.load_only_what_is_known(trust_weights=launch.trust_weights)
     capability = environment.pin_as_saved(frozen.cpu_threads, run.snapshots_dir)
 
     with environment.imports_for_good():

@@ -156,6 +156,14 @@ def _cpu() -> tuple[str, set[str], str]:
     return fields.get("vendor_id", platform.machine()), flags, fields.get("model name", "")
 
 
+def load_only_what_is_known(*, trust_weights: bool) -> None:
+    """Before ultralytics is imported: of a .pt it shall make tensors and its own classes, and nothing that the file asks for.
+
+    It needs torch 2.6, which is our oldest.
+    """
+    os.environ["ULTRALYTICS_SAFE_LOAD"] = "false" if trust_weights else "true"
+
+
 @contextmanager
 def imports_for_good() -> Iterator[None]:
     """What is imported here stays: searching it for garbage, again and again, takes a tenth of a start."""

@@ -9,10 +9,13 @@ from contextlib import suppress
 from hpc_yolo.attempts import is_newest
 from hpc_yolo.errors import DataError, GroupError, HpcYoloError, StorageError, SupersededError
 from hpc_yolo.frozen import FrozenRun
+from hpc_yolo.redaction import redacted
 from hpc_yolo.rundir import AttemptDir, RunDir
 from hpc_yolo.sources import has_changed_data
 
 _LINE = 600
+#: What upstream says of a .pt that holds more than weights and classes of its own.
+_UNKNOWN_CLASSES = "references types outside the supported Ultralytics checkpoint format"
 _STORAGE_ERRNOS = frozenset(
     getattr(errno, name)
     for name in ["ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ESTALE", "EACCES", "EPERM", "ENOTCONN", "ETIMEDOUT"]
@@ -32,6 +35,11 @@ def meaning_of(error: Exception, run: RunDir, attempt: AttemptDir, frozen: Froze
         name = error.filename or run.path
         return StorageError(
             f"cannot write {name}: {error.strerror}. Check space, quota and permissions, then run it again."
+        )
+    if _UNKNOWN_CLASSES in str(error):
+        return DataError(
+            f"{frozen.weights} (or another .pt of this run) holds classes of its author's own, and loading those may run "
+            "anything. Where you trust who made it: submit it again with model.trust_weights=true; its id stays the same."
         )
     if (lost := loss_of_a_rank(error)) is not None:
         return lost
@@ -55,7 +63,7 @@ def loss_of_a_rank(error: BaseException) -> GroupError | None:
 
 def one_line(error: BaseException) -> str:
     """Of a long one the end too: what went wrong in a data loader stands last, behind the traceback from there."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())
+    said = redacted(" ".join(f"{type(error).__name__}: {error}".split()))
     return said if len(said) <= _LINE else f"{said[: _LINE // 2]} ... {said[-_LINE // 2 :]}"
 
 

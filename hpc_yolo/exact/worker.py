@@ -34,8 +34,9 @@ from hpc_yolo.frozen import FrozenRun, Launch, load_launch, load_run
 from hpc_yolo.heartbeat import Heart
 from hpc_yolo.processes import node_name, signal_when_parent_dies
 from hpc_yolo.rundir import AttemptDir, RunDir, write_text_atomic
-from hpc_yolo.sources import check_data, check_weights, has_changed_data
+from hpc_yolo.sources import check_data, check_weights, has_changed_data, weights_of
 from hpc_yolo.staging import take_over
+from hpc_yolo.trust import refuse_if_open
 from hpc_yolo.types import SUPERVISOR_VARIABLE, ExitCode, Phase
 
 if TYPE_CHECKING:
@@ -160,10 +161,12 @@ def _train(task: _Task) -> dict[str, float]:
         take_over(folder, task.attempt.number)
     check_weights(task.frozen)
     check_data(task.frozen)
+    refuse_if_open(task.run.weights_dir, *weights_of(task.frozen))
     _check_fallback(task)
     capability = environment.pin_as_saved(task.frozen.cpu_threads, task.run.snapshots_dir)
     _leave_if_asked(task)
 
+    environment.load_only_what_is_known(trust_weights=task.launch.trust_weights)
     with environment.imports_for_good():
         from hpc_yolo.exact import making
         from hpc_yolo.snapshot.store import SnapshotStore

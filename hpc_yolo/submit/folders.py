@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hpc_yolo.errors import StorageError
 from hpc_yolo.rundir import RunDir
+from hpc_yolo.trust import make_private
 
 
 def make_folder(run: RunDir, stem: str) -> Path:
@@ -19,7 +20,7 @@ def make_folder(run: RunDir, stem: str) -> Path:
     while True:
         folder = parent / f"{stem}-{number:03d}"
         try:
-            folder.mkdir(parents=True)
+            make_private(folder)
         except FileExistsError:
             number += 1
         except OSError as error:

@@ -21,6 +21,7 @@ from hpc_yolo.submit.parent import start_of
 from hpc_yolo.submit.ranks import check_ranks, check_sharing
 from hpc_yolo.submit.resolve import ResolvedData, ResolvedModel, resolve_data, resolve_model, resolve_train_files
 from hpc_yolo.track.tracker import check_trackers
+from hpc_yolo.trust import make_private
 
 #: In the names of a job's log files.
 _SLURM_READS = "%\\"
@@ -98,6 +99,7 @@ def plan(config: Config, found: dict[str, Any] | None = None) -> Plan:
         retry=config.retry,
         cluster=config.cluster,
         track=config.track,
+        trust_weights=config.model.trust_weights,
     )
     return Plan(RunDir(experiment / frozen.id), frozen, launch)
 
@@ -179,7 +181,7 @@ def _create(it: Plan) -> None:
     staged = it.run.path.with_name(f".{it.run.path.name}.{os.getpid()}")
     shutil.rmtree(staged, ignore_errors=True)
     try:
-        staged.mkdir()
+        make_private(staged)
         write_text_atomic(RunDir(staged).launch_yaml, launch_text(it.launch))
         write_text_atomic(RunDir(staged).run_yaml, run_text(it.frozen))
         _publish(staged, it.run)

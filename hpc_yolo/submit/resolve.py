@@ -13,6 +13,7 @@ from typing import Any
 from hpc_yolo import tasks
 from hpc_yolo.config import DataConfig, DigitsConfig, ModelConfig
 from hpc_yolo.errors import DataError
+from hpc_yolo.redaction import redacted
 from hpc_yolo.sources import digest_of_data, digest_of_weights, head_of, read_yaml, shipped_architecture
 
 #: A folder that is searched for start weights, for machines without internet.
@@ -148,7 +149,7 @@ def _resolve_folder(path: Path) -> ResolvedData:
 
 
 def _resolve_yaml(path: Path, task: str = "detect") -> ResolvedData:
-    content = read_yaml(path)
+    content = {k: redacted(v) if isinstance(v, str) else v for k, v in read_yaml(path).items()}  # it is written down
     if content.get("names") is None and not isinstance(content.get("nc"), int):
         raise DataError(f"{path}: `names:` is missing. List the names of the classes there, by their number.")
     if task == "pose" and not isinstance(content.get("kpt_shape"), list):

@@ -24,6 +24,10 @@ PICKLE = "task-{}.pkl"
 _AGAIN = (int(ExitCode.STOPPED), 128 + 9, 128 + 10, 128 + 15, OUT_OF_MEMORY)
 
 
+#: What find says of a folder or a pickle that others than its owner and the system could have written.
+_OPEN = '\\( -perm -o=w ! -perm -1000 -o ! -user "$(id -u)" ! -user 0 \\) ! -type l'
+
+
 def options(cluster: ClusterConfig, name: str, comment: str) -> dict[str, Any]:
     """The parameters of submitit's Slurm executor. Its own defaults (5 minutes, a wckey) are taken away."""
     given = {
@@ -82,6 +86,8 @@ def setup(cluster: ClusterConfig, folder: Path, python: str) -> list[str]:
         f"[ -e {pickle} ] || ln -s {task} {pickle}",
         "trap : TERM # so that the lines after the training are reached",
         "hold=; if env --block-signal=USR1,TERM true 2> /dev/null; then hold='env --block-signal=USR1,TERM'; fi",
+        f"open=$(find -L {there} {pickle} -maxdepth 0 {_OPEN} 2> /dev/null)",
+        '[ -z "$open" ] || { echo "hpc-yolo: others can write $open: nothing is loaded from it" >&2; exit 78; }',
         *cluster.setup,
         f"if ! command -v {interpreter} > /dev/null; then",
         f'  echo "hpc-yolo: node ${{SLURMD_NODENAME:-$(hostname)}} has no" {interpreter}". {advice}" >&2',

@@ -148,6 +148,24 @@ def test_the_head_says_that_a_node_has_no_python(tmp_path: Path) -> None:
     assert answer.stderr.startswith("hpc-yolo: node n1 has no /nowhere/python. ")
 
 
+@pytest.mark.parametrize(
+    ("of_folder", "of_pickle", "code"), [(0o700, 0o644, 0), (0o777, 0o644, 78), (0o700, 0o666, 78)]
+)
+def test_the_head_loads_no_pickle_that_others_can_write(
+    tmp_path: Path, of_folder: int, of_pickle: int, code: int
+) -> None:
+    folder = tmp_path / "it's mine"
+    folder.mkdir()
+    pickle = folder / "task-0.pkl"
+    pickle.write_bytes(b"")
+    pickle.chmod(of_pickle)
+    folder.chmod(of_folder)
+    answer = run_in_bash(tmp_path, *script.setup(ClusterConfig(kind="slurm"), folder, "/bin/true"), "exit 0")
+
+    assert answer.returncode == code
+    assert ("nothing is loaded from it" in answer.stderr) is bool(code)
+
+
 def test_the_head_finds_the_pickle_of_its_task(tmp_path: Path) -> None:
     (tmp_path / "task-2.pkl").write_text("two")
     lines = script.setup(ClusterConfig(kind="slurm", signal_delay_s=90), tmp_path, sys.executable)
