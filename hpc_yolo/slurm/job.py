@@ -42,7 +42,7 @@ class Job:
 
 def parse_job(text: str) -> Job | None:
     """The job of one line of `scontrol --oneliner show job`; None where there is none."""
-    fields = _fields(text.strip().splitlines()[0]) if text.strip() else {}
+    fields = fields_of(text.strip().splitlines()[0]) if text.strip() else {}
     if "JobId" not in fields:
         return None
     return Job(
@@ -83,7 +83,7 @@ def parse_time(text: str | None) -> float | None:
         return None
 
 
-def _fields(line: str) -> dict[str, str]:
+def fields_of(line: str) -> dict[str, str]:
     """NAME=VALUE pairs. A value may hold blanks, and a comment even something that looks like a pair; the first stands."""
     starts = list(_FIELD.finditer(line))
     fields: dict[str, str] = {}
