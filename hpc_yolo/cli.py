@@ -29,6 +29,11 @@ def _dispatch(words: list[str], is_debug: bool) -> int:
 
         print(*offers(build_parser(), words[1:]), sep="\n")
         return ExitCode.DONE
-    args = build_parser().parse_args(words, argparse.Namespace(is_debug=is_debug))
+    parser = build_parser()
+    args, between = parser.parse_known_args(words, argparse.Namespace(is_debug=is_debug))
+    if words[:1] == ["doctor"] and not any(word.startswith("-") for word in between):
+        args.overrides += between  # argparse takes no words after a flag that stands between them
+    elif between:
+        parser.error(f"unrecognized arguments: {' '.join(between)}")
     command: Callable[[argparse.Namespace], int] = args.command
     return command(args)

@@ -76,6 +76,19 @@ def watch(args: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def doctor(args: argparse.Namespace) -> int:
+    from hpc_yolo.doctor.command import is_offline, run_doctor
+    from hpc_yolo.doctor.look import Options
+
+    options = Options(
+        may_submit=not args.no_job,
+        deadline_s=args.deadline,
+        write_mb=args.write_mb,
+        may_use_internet=not args.no_internet and not is_offline(),
+    )
+    return run_doctor(args.overrides, options, is_json=args.json)
+
+
 def results(args: argparse.Namespace) -> int:
     from hpc_yolo.report import results_view as view
     from hpc_yolo.report.jobs import read_histories

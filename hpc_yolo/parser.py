@@ -25,6 +25,7 @@ RUN is a run's directory or its id (or how the id begins). `hpc-yolo COMMAND --h
 """
 _HELP = {
     "train": "compose a config, freeze it and train; --help is Hydra's",
+    "doctor": "look whether runs will do well here or on a cluster; a table of what is well and what to change",
     "run": "train a run on, in the foreground; exit 0: done, 75: stopped with its state saved, run it again",
     "status": "how runs stand, one row each",
     "watch": "sweeps, runs and a log on a full screen, with keys to cancel, requeue and preempt",
@@ -42,6 +43,12 @@ _HELP = {
     "fingerprint": "SHA-256 over the final model, EMA and optimizer tensors",
 }
 _USES = {
+    "doctor": (
+        "doctor",
+        "doctor cluster=slurm cluster.partition=low runs_dir=/scratch/me/runs",
+        "doctor cluster=lab cluster.time_min=240 --no-job",
+        "doctor cluster=slurm --json | jq '.findings[] | select(.level == \"bad\")'",
+    ),
     "run": ("run runs/digits/3f2a90c1", "run 3f2a"),
     "status": (
         "status",
@@ -83,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hpc-yolo {__version__}")
     add = _Commands(parser.add_subparsers(metavar="COMMAND", required=True))
     add.subparsers.add_parser("train", help=_HELP["train"])
+    _add_doctor(add)
     add("run", commands.run, "run").add_argument("--attempt", type=int, help=argparse.SUPPRESS)
     _add_looks(add)
     _add_operations(add)
@@ -97,6 +105,14 @@ class _Commands:
     subparsers: Any
 
     def __call__(self, name: str, command: Callable[[argparse.Namespace], int], *runs: str) -> argparse.ArgumentParser:
+        """A command that finds runs by their ids; `runs` are its words for them."""
+        made = self.plain(name, command)
+        for run in runs:
+            made.add_argument(run, metavar=run.upper(), help="a run's directory, or its id, or how the id begins")
+        made.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where to look for ids (default: runs)")
+        return made
+
+    def plain(self, name: str, command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         about, examples = _HELP[name], "\n".join(f"  hpc-yolo {use}" for use in _USES[name])
         made: argparse.ArgumentParser = self.subparsers.add_parser(
             name,
@@ -105,11 +121,24 @@ class _Commands:
             epilog=f"examples:\n{examples}",
             formatter_class=_FORM,
         )
-        for run in runs:
-            made.add_argument(run, metavar=run.upper(), help="a run's directory, or its id, or how the id begins")
-        made.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where to look for ids (default: runs)")
         made.set_defaults(command=command)
         return made
+
+
+def _add_doctor(add: _Commands) -> None:
+    doctor = add.plain("doctor", commands.doctor)
+    doctor.add_argument("overrides", metavar="OVERRIDE", nargs="*", help="what `hpc-yolo train` would be given")
+    doctor.add_argument(
+        "--no-job", action="store_true", help="submit no tiny job: nothing is known of a compute node then"
+    )
+    doctor.add_argument(
+        "--deadline", type=float, default=300.0, metavar="SECONDS", help="the tiny job may wait so long (default: 300)"
+    )
+    doctor.add_argument(
+        "--write-mb", type=float, default=200.0, metavar="MB", help="the size of a snapshot (default: 200)"
+    )
+    doctor.add_argument("--no-internet", action="store_true", help="do not ask whether the node reaches it")
+    doctor.add_argument("--json", action="store_true", help="every finding as JSON")
 
 
 def _add_looks(add: _Commands) -> None:

@@ -30,14 +30,15 @@ def examine_arrays(site: SiteConfig) -> Finding:
 
 
 def modes_of(site: SiteConfig, partition: Partition, qos: Qos | None) -> frozenset[str]:
-    """What may happen to a job that is preempted; empty where none is.
+    """What may happen to a job that is preempted; empty where none is, or where its QOS decides and is not known.
 
     Slurm's manual, "Preemption": by QOS, the QOS's mode holds, or the cluster's; by partition, the partition's own.
     """
-    if site.preempt_type == "none":
+    if site.preempt_type == "none" or (site.preempt_type == "qos" and qos is None):
         return frozenset()
-    by_qos = qos.preempt_mode if qos is not None and qos.preempt_mode != "cluster" else site.preempt_mode
-    said = by_qos if site.preempt_type == "qos" else partition.preempt_mode or site.preempt_mode
+    said = partition.preempt_mode or site.preempt_mode
+    if site.preempt_type == "qos" and qos is not None:
+        said = site.preempt_mode if qos.preempt_mode == "cluster" else qos.preempt_mode
     return frozenset(said.upper().split(",")) - {"OFF", "GANG", "WITHIN"}
 
 
@@ -49,7 +50,7 @@ def grace_of(site: SiteConfig, partition: Partition, qos: Qos | None) -> int:
 def _mode(site: SiteConfig, partition: Partition, modes: frozenset[str], qos: Qos | None) -> Finding:
     name, by = "preemption", {"qos": "by QOS", "partition_prio": "by partition"}.get(site.preempt_type, "")
     said = f"{'/'.join(sorted(modes))} {by}".strip()
-    if not modes and site.preempt_type == "qos" and qos is None:
+    if site.preempt_type == "qos" and qos is None:
         return note(
             name, "by QOS; the accounting does not say how", "Name cluster.qos, or ask your site for its PreemptMode."
         )

@@ -29,7 +29,7 @@ def offers(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
         found = [str(it) for it in option.choices or ()]
     elif typed.startswith("-"):
         found = _options(command)
-    elif any(not it.option_strings for it in command._actions):
+    elif "--runs-dir" in command._option_string_actions and any(not it.option_strings for it in command._actions):
         found = names(_runs_dir(before))
     else:
         found = []

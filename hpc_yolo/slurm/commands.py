@@ -115,6 +115,16 @@ def sbatch(script: Path, give_up_on: str | None = None) -> JobId:
     return JobId(found[1])
 
 
+def test_only(script: Path) -> None:
+    """Have sbatch check a script as if it were submitted; nothing is.
+
+    Raises:
+        SlurmError: with its words about what will not do.
+    """
+    with _outside_of_jobs(), _as_written(script):
+        run(["sbatch", "--test-only", str(script)], _SUBMIT_TIMEOUT_S)
+
+
 def _run_impatiently(words: Sequence[str], timeout_s: float, give_up_on: str | None) -> str:
     """As `run`, but that what it says to stderr is read while it goes on."""
     until = time.monotonic() + timeout_s

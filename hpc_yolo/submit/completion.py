@@ -1,4 +1,4 @@
-"""Owns shell completion of `hpc-yolo`: Hydra completes what stands after `train`, report/offers.py all the rest."""
+"""Owns shell completion of `hpc-yolo`: Hydra completes overrides, after `train` and `doctor`; report/offers.py all the rest."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import os
 _ASKS = "_complete"
 _INSTALL = f"""\
 _hpc_yolo() {{
-    local words=($COMP_LINE) choices word=${{COMP_WORDS[COMP_CWORD]}}
+    local words=($COMP_LINE) choices word=${{COMP_WORDS[COMP_CWORD]}} line=$COMP_LINE
+    if [ "${{words[1]}}" == doctor ] && [[ "$word" != -* ]]; then  # its flags are none of Hydra's
+        line=$(sed -E 's/ doctor/ train/; s/ --[a-z-]+(=[^ ]*)?//g' <<< "$line")
+        words[1]=train
+    fi
     if [ "${{words[1]}}" == train ] && [ "$COMP_CWORD" -gt 1 ]; then
-        choices=$(COMP_LINE="$COMP_LINE" hpc-yolo train -sc query=bash 2> /dev/null)
+        choices=$(COMP_LINE="$line" hpc-yolo train -sc query=bash 2> /dev/null)
         compopt -o nospace
     else
         choices=$(hpc-yolo {_ASKS} "${{COMP_WORDS[@]:1:COMP_CWORD}}" 2> /dev/null)

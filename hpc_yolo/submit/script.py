@@ -50,7 +50,7 @@ def options(cluster: ClusterConfig, name: str, comment: str) -> dict[str, Any]:
         "wckey": None,
         "job_name": name,
         "comment": comment,
-        "srun_args": _srun_words(cluster),
+        "srun_args": srun_words(cluster),
         "additional_parameters": {
             "ntasks-per-node": 1,
             "requeue": True,
@@ -123,7 +123,7 @@ def teardown(folder: Path) -> list[str]:
     ]
 
 
-def _srun_words(cluster: ClusterConfig) -> list[str]:
+def srun_words(cluster: ClusterConfig) -> list[str]:
     """srun takes neither --cpus-per-task (since 22.05) nor, after --export=NONE, the environment from the job."""
     cpus = [] if cluster.cpus_per_task is None else [f"--cpus-per-task={cluster.cpus_per_task}"]
     # a node that is lost to the run ends it on all

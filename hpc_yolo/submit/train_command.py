@@ -98,6 +98,15 @@ def train(argv: list[str], launch: Launcher | None = None) -> tuple[list[RunDir]
     return runs, codes
 
 
+def composed(argv: list[str]) -> list[Config]:
+    """What `hpc-yolo train ARGV` would train, checked as a config; nothing is made, and no file of it is looked for.
+
+    Raises:
+        ConfigError
+    """
+    return [job.config() for job in _compose(argv, lambda _points: [])]
+
+
 def _train_jobs(argv: list[str], jobs: Sequence[_Job], launch: Launcher | None) -> list[tuple[RunDir | None, int]]:
     """The run of each job, None where it cannot be one, and its exit code."""
     codes: dict[int, int] = {}

@@ -72,6 +72,7 @@ def test_the_version_is_told() -> None:
 @pytest.mark.parametrize(
     "command",
     [
+        "doctor",
         "run",
         "status",
         "results",

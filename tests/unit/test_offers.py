@@ -35,6 +35,7 @@ def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["status", "--sta"], ["--state"]),
         (["run", "3f2a90c1", "--at"], []),  # not a person's
         (["nonsense", "x"], []),
+        (["doctor", "3f2"], []),  # it takes no runs
         (["status", "--runs-dir", "elsewhere", ""], []),
     ],
 )

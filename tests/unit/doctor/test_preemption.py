@@ -75,6 +75,14 @@ def test_a_qos_that_says_nothing_is_as_the_cluster_is() -> None:
     assert look(BY_QOS, LOW, parse_qos(samples.EMPTY_QOS))["preemption"].level is Level.BAD
 
 
+def test_a_qos_that_nobody_tells_of_is_no_guess() -> None:
+    found = look(BY_QOS, LOW, None)
+
+    assert found["preemption"].level is Level.NOTE
+    assert "cluster.qos" in found["preemption"].advice
+    assert "grace time" not in found
+
+
 def test_a_site_that_preempts_nobody() -> None:
     assert look(NEVER, LOW)["preemption"].level is Level.NOTE
     assert "grace time" not in look(NEVER, LOW)

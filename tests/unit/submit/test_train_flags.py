@@ -228,9 +228,12 @@ def test_help_names_the_groups_and_the_exit_codes(train: Train, capsys: pytest.C
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("train.warmup_e", "train.warmup_epochs="),
-        ("model=yolo26", "model=yolo26n"),
-        ("snapshot.ev", "snapshot.every_s="),
+        ("train train.warmup_e", "train.warmup_epochs="),
+        ("train model=yolo26", "model=yolo26n"),
+        ("train snapshot.ev", "snapshot.every_s="),
+        ("doctor cluster.part", "cluster.partition="),
+        ("doctor --write-mb=1 cluster.part", "cluster.partition="),
+        ("doctor cluster=slurm --no-j", "--no-job"),
     ],
 )
 def test_the_shell_completes_keys_and_options(tmp_path: Path, typed: str, offered: str) -> None:
@@ -239,8 +242,8 @@ def test_the_shell_completes_keys_and_options(tmp_path: Path, typed: str, offere
     command.chmod(0o755)
     script = f"""
         eval "$(hpc-yolo train -sc install=bash)"
-        COMP_LINE="hpc-yolo train {typed}" COMP_POINT={len("hpc-yolo train " + typed)}
-        COMP_WORDS=(hpc-yolo train {typed}) COMP_CWORD=2; _hpc_yolo; printf '%s\\n' "${{COMPREPLY[@]}}"
+        COMP_LINE="hpc-yolo {typed}" COMP_POINT={len("hpc-yolo " + typed)}
+        COMP_WORDS=(hpc-yolo {typed}) COMP_CWORD={len(typed.split())}; _hpc_yolo; printf '%s\\n' "${{COMPREPLY[@]}}"
     """
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
 
