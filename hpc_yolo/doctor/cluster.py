@@ -45,9 +45,7 @@ def look_at_cluster(cluster: ClusterConfig) -> Site:
         config = read_config()
         partitions, missing = choose_partitions(cluster.partition, read_partitions())
     except SlurmError as error:
-        advice = (
-            "Work on the cluster's login node, or load its module." if isinstance(error, NoSlurmError) else "Try later."
-        )
+        advice = "Work on the cluster's login node, or load its module. If you do: is slurmctld up?"
         said = "scontrol is not on PATH" if isinstance(error, NoSlurmError) else error.gist
         return Site(is_there=False, findings=[bad("slurm", said, advice)])
     site.findings += [well("slurm", f"{config.name}, Slurm {config.version}"), *missing]
@@ -67,14 +65,14 @@ def _look_at_partition(
     *,
     is_one: bool,
 ) -> None:
-    nodes = _asked(lambda: read_nodes(partition.name), site, "partition") or []
+    nodes = _asked(lambda: read_nodes(partition.name), site, "nodes")
     qos = _read_qos(cluster.qos, site)
     limits = _read_qos(partition.qos, site)
     limit_min = time_limit_min(cluster, partition)
     found = [
         *examine_partition(cluster, partition, nodes),
         *(examine_qos(cluster, it, limit_min) for it in (qos, limits) if it is not None),
-        *examine_reservations(reservations, nodes, limit_min, time.time()),
+        *examine_reservations(reservations, nodes or [], limit_min, time.time()),
         *examine_preemption(config, partition, qos),
     ]
     site.findings += found if is_one else [_of(partition, it) for it in found]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from hpc_yolo.config import Config
 from hpc_yolo.doctor.finding import exit_code
@@ -22,7 +25,9 @@ def run_doctor(overrides: Sequence[str], options: Options, *, is_json: bool) -> 
     Raises:
         ConfigError: about the first override that does not fit.
     """
-    findings = look(config_of(overrides), options, _tell)
+    config = config_of(overrides)
+    with _leaving_in_order():
+        findings = look(config, options, _tell)
     size = terminal_size(sys.stdout)
     width = min(_WIDE, max(_NARROW, size[0])) if size else 80
     print(as_json(findings) if is_json else as_text(findings, wants_colour(sys.stdout), width))
@@ -35,6 +40,21 @@ def config_of(overrides: Sequence[str]) -> Config:
     if not any(word.startswith(("data=", "data.yaml=")) for word in words):
         words.append("data.yaml=none")
     return composed(words)[0]
+
+
+@contextmanager
+def _leaving_in_order() -> Iterator[None]:
+    """A lost connection or a kill ends the look as Ctrl-C does: the tiny job is cancelled, its folder removed."""
+    before = {it: signal.signal(it, _leave) for it in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for it, handler in before.items():
+            signal.signal(it, handler)
+
+
+def _leave(signum: int, _: FrameType | None) -> None:
+    sys.exit(128 + signum)
 
 
 def is_offline() -> bool:

@@ -35,16 +35,16 @@ def choose_partitions(asked: str | None, known: Sequence[Partition]) -> tuple[li
     return [by_name[name] for name in names if name in by_name], missing
 
 
-def examine_partition(cluster: ClusterConfig, partition: Partition, nodes: Sequence[Node]) -> list[Finding]:
-    return [
-        _state(partition, nodes),
-        *_access(cluster, partition),
-        _time(cluster, partition),
-        _room(cluster, partition, nodes),
-    ]
+def examine_partition(cluster: ClusterConfig, partition: Partition, nodes: Sequence[Node] | None) -> list[Finding]:
+    """Without what depends on its nodes, where they are not known."""
+    found = [_state(partition, nodes), *_access(cluster, partition), _time(cluster, partition)]
+    return found if nodes is None else [*found, _room(cluster, partition, nodes)]
 
 
-def _state(partition: Partition, nodes: Sequence[Node]) -> Finding:
+def _state(partition: Partition, nodes: Sequence[Node] | None) -> Finding:
+    if nodes is None and partition.state == "UP":
+        return well("partition", f"{partition.name} is UP")
+    nodes = nodes or []
     usable = sum(node.is_usable for node in nodes)
     said = f"{partition.name} is {partition.state}, {usable} of {len(nodes)} nodes usable"
     if partition.state != "UP":

@@ -132,7 +132,7 @@ def _internet(answer: Answer) -> list[Finding]:
     if answer.is_online:
         return [*found, well("internet", f"{answer.host} reaches github.com")]
     if answer.is_online is None:
-        return [*found, note("internet", f"not asked; {told}", "Without it ultralytics goes on." if absent else "")]
+        return [*found, note("internet", f"not asked; {told}", "ultralytics goes on without them." if absent else "")]
     advice = "ultralytics goes on without them, after some waiting: copy them there once, or set YOLO_OFFLINE=true."
     return [*found, note("internet", f"{answer.host} does not reach github.com; {told}", advice if absent else "")]
 

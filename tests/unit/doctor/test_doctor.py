@@ -134,6 +134,16 @@ def test_without_accounting_a_qos_is_a_note(stubs: Stubs, slurm_words: list[str]
     assert found["preemption"]["level"] == "note"
 
 
+def test_nodes_that_sinfo_does_not_tell_are_no_verdict(stubs: Stubs, slurm_words: list[str], look: Any) -> None:
+    make_site(stubs)
+    stubs.add("sinfo", "exit 1")
+    code, found = look(*slurm_words, "--no-job")
+
+    assert code == 0
+    assert found["nodes"]["level"] == "note"
+    assert "resources" not in found
+
+
 def test_several_partitions_are_each_told(
     stubs: Stubs, slurm_words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,7 +164,10 @@ def test_a_maintenance_within_the_time_limit(stubs: Stubs, slurm_words: list[str
     assert look(*slurm_words, "--no-job")[1]["reservation"]["level"] == "warn"
 
 
-def test_ctrl_c_cancels_the_tiny_job(stubs: Stubs, slurm_words: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_a_lost_connection_cancel_the_tiny_job(
+    stubs: Stubs, slurm_words: list[str], tmp_path: Path, signum: signal.Signals
+) -> None:
     site = make_site(stubs, runs_jobs=False)
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     doctor = subprocess.Popen(
@@ -166,9 +179,9 @@ def test_ctrl_c_cancels_the_tiny_job(stubs: Stubs, slurm_words: list[str], tmp_p
     )
     assert doctor.stderr is not None
     said = next(line for line in doctor.stderr if "PENDING" in line)
-    doctor.send_signal(signal.SIGINT)
+    doctor.send_signal(signum)
 
-    assert doctor.wait(timeout=60) == 130
+    assert doctor.wait(timeout=60) == 128 + signum
     assert said == f"hpc-yolo: job {JOB} is PENDING (Priority)\n"
     assert site.cancelled == [f"scancel --quiet {JOB}"]
     assert list(tmp_path.glob("runs*")) == []
