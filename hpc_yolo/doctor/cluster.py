@@ -16,7 +16,7 @@ from hpc_yolo.doctor.limits import (
     examine_reservations,
     time_limit_min,
 )
-from hpc_yolo.doctor.preemption import examine_arrays, examine_preemption, grace_of, modes_of
+from hpc_yolo.doctor.preemption import examine_arrays, examine_preemption, grace_of, modes_of, without_higher
 from hpc_yolo.slurm.commands import NoSlurmError, SlurmError
 from hpc_yolo.slurm.nodes import read_nodes
 from hpc_yolo.slurm.qos import Qos, read_qos
@@ -43,14 +43,15 @@ def look_at_cluster(cluster: ClusterConfig) -> Site:
     site = Site()
     try:
         config = read_config()
-        partitions, missing = choose_partitions(cluster.partition, read_partitions())
+        known = read_partitions()
     except SlurmError as error:
         advice = "Work on the cluster's login node, or load its module. If you do: is slurmctld up?"
         said = "scontrol is not on PATH" if isinstance(error, NoSlurmError) else error.gist
         return Site(is_there=False, findings=[bad("slurm", said, advice)])
+    partitions, missing = choose_partitions(cluster.partition, known)
     site.findings += [well("slurm", f"{config.name}, Slurm {config.version}"), *missing]
     reservations = _asked(read_reservations, site, "reservation") or []
-    for partition in partitions:
+    for partition in [without_higher(config, it, known) for it in partitions]:
         _look_at_partition(cluster, config, partition, reservations, site, is_one=len(partitions) == 1)
     site.findings.append(examine_arrays(config))
     return site

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from hpc_yolo.doctor.finding import Finding, bad, note, warn, well
 from hpc_yolo.slurm.limits import USUAL_ARRAY_SIZE
 from hpc_yolo.slurm.qos import Qos
@@ -42,6 +45,15 @@ def modes_of(site: SiteConfig, partition: Partition, qos: Qos | None) -> frozens
     return frozenset(said.upper().split(",")) - {"OFF", "GANG", "WITHIN"}
 
 
+def without_higher(site: SiteConfig, partition: Partition, known: Iterable[Partition]) -> Partition:
+    """As Slurm lets it show: a site's mode is told of every partition, but one of the highest tier is preempted by none."""
+    is_highest = all(partition.tier >= it.tier for it in known)
+    within = "WITHIN" in f"{partition.preempt_mode},{site.preempt_mode}".upper()
+    if site.preempt_type != "partition_prio" or within or not is_highest:
+        return partition
+    return replace(partition, preempt_mode="OFF")
+
+
 def grace_of(site: SiteConfig, partition: Partition, qos: Qos | None) -> int:
     """Between the warning of a preemption and its end (seconds)."""
     return qos.grace_s if site.preempt_type == "qos" and qos is not None else partition.grace_s
@@ -57,7 +69,7 @@ def _mode(site: SiteConfig, partition: Partition, modes: frozenset[str], qos: Qo
     if not modes:
         return note(
             name,
-            f"nobody preempts {partition.name}: PreemptMode=OFF",
+            f"nobody preempts {partition.name}",
             "Runs are interrupted by time limits and failures only. A partition that may be preempted often waits less.",
         )
     if modes == {"REQUEUE"}:

@@ -43,6 +43,8 @@ class Partition:
     name: str
     is_default: bool = False
     state: str = "UP"
+    tier: int = 1
+    """PriorityTier: jobs of a higher one preempt those of a lower one, where the site preempts by partition."""
     preempt_mode: str = ""
     grace_s: int = 0
     max_time_min: float | None = None
@@ -113,6 +115,7 @@ def _partition(fields: dict[str, str]) -> Partition:
         name=fields["PartitionName"],
         is_default=fields.get("Default") == "YES",
         state=fields.get("State", "UP"),
+        tier=_number(fields.get("PriorityTier")) or 1,
         preempt_mode=fields.get("PreemptMode", ""),
         grace_s=_number(fields.get("GraceTime")) or 0,
         max_time_min=parse_minutes(fields.get("MaxTime")),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hpc_yolo.doctor.finding import Finding, Level
-from hpc_yolo.doctor.preemption import examine_arrays, examine_preemption
+from hpc_yolo.doctor.preemption import examine_arrays, examine_preemption, without_higher
 from hpc_yolo.slurm.qos import Qos, parse_qos
 from hpc_yolo.slurm.site import Partition, SiteConfig, parse_config, parse_partitions
 from tests.unit.slurm import samples
@@ -86,6 +86,16 @@ def test_a_qos_that_nobody_tells_of_is_no_guess() -> None:
 def test_a_site_that_preempts_nobody() -> None:
     assert look(NEVER, LOW)["preemption"].level is Level.NOTE
     assert "grace time" not in look(NEVER, LOW)
+
+
+def test_nobody_preempts_the_highest_tier_whatever_its_mode_is() -> None:
+    """A site's own mode shows on every partition."""
+    known = [LOW, paid := replace(PAID, preempt_mode="REQUEUE"), SCRAP]
+
+    assert look(BY_PARTITION, without_higher(BY_PARTITION, paid, known))["preemption"].level is Level.NOTE
+    assert without_higher(BY_PARTITION, LOW, known) == LOW
+    assert without_higher(BY_QOS, paid, known) == paid
+    assert without_higher(replace(BY_PARTITION, preempt_mode="REQUEUE,WITHIN"), paid, known) == paid
 
 
 def test_jobs_that_are_requeued_only_if_they_ask() -> None:

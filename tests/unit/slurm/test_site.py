@@ -47,6 +47,7 @@ def test_partitions_with_and_without_limits() -> None:
     low, paid, scrap = parse_partitions(samples.PARTITIONS)
 
     assert (low.name, low.is_default, low.preempt_mode, low.grace_s) == ("low", True, "REQUEUE", 120)
+    assert [it.tier for it in (low, paid, scrap)] == [1, 9, 1]
     assert (low.default_time_min, low.max_time_min, low.max_nodes, low.total_nodes) == (120, 1440, None, 3)
     assert (low.allow_accounts, low.qos, low.max_mem_mb) == (None, None, None)
     assert (paid.allow_accounts, paid.allow_qos, paid.qos) == (("physics", "chem"), ("normal", "high"), "paid")
