@@ -36,6 +36,8 @@ class Site:
     """The shortest time limit of one start."""
     grace_s: int | None = None
     """The shortest that a preemption leaves; None where nobody is preempted."""
+    seen_on: str | None = None
+    """Another machine, which has read what this one wrote in runs_dir."""
 
 
 def look_at_cluster(cluster: ClusterConfig) -> Site:

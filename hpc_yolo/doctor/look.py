@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -53,13 +54,15 @@ def look(config: Config, options: Options, tell: Callable[[str], None]) -> list[
     runs_dir = Path(config.runs_dir).expanduser().absolute()
     epoch_s = seconds_of_an_epoch(runs_dir / config.name)
     epoch = examine_epoch(epoch_s, site.limit_min, config.cluster.signal_delay_s)
+    measured = _measure(config, runs_dir, options, site, tell)
     storage = examine_storage(
         look_at_storage(runs_dir),
         is_for_slurm=is_for_slurm,
         snapshot_bytes=round(options.write_mb * 1e6),
         snapshots=config.snapshot.keep,
+        seen_on=site.seen_on,
     )
-    return [*site.findings, *epoch, *storage, *_measure(config, runs_dir, options, site, tell)]
+    return [*site.findings, *epoch, *storage, *measured]
 
 
 def seconds_of_an_epoch(experiment: Path) -> float | None:
@@ -107,6 +110,8 @@ def _on_a_node(
     found.append(_job(outcome, options))
     if outcome.answer is None:
         return [*found, *_written_here(config, folder, options, site)]
+    if outcome.answer.nonce == here.nonce and outcome.answer.host != socket.gethostname():
+        site.seen_on = outcome.answer.host
     place = examine_place(outcome.answer, here, config.cluster)
     writes = examine_writes(
         outcome.answer, config.cluster, options.write_mb, site.grace_s, where=f"on {outcome.answer.host}"
@@ -118,7 +123,11 @@ def _accepted(config: Config, folder: Path) -> Finding:
     try:
         try_submission(config.cluster, folder)
     except SlurmError as error:
-        return bad("submission", f"refused as asked for: {error.gist}", "Mend what Slurm names in cluster.*.")
+        return bad(
+            "submission",
+            f"refused as asked for: {error.gist}",
+            "Mend what it names in cluster.*; where nodes are only down, a job still waits for them.",
+        )
     return well("submission", "Slurm takes a job as asked for (sbatch --test-only)")
 
 

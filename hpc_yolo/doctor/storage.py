@@ -126,17 +126,25 @@ def parse_quota(said: str, where: str) -> Quota | None:
     )
 
 
-def examine_storage(storage: Storage, *, is_for_slurm: bool, snapshot_bytes: int, snapshots: int) -> list[Finding]:
-    """Whether it is of a kind that fits, and holds what one run keeps."""
+def examine_storage(
+    storage: Storage, *, is_for_slurm: bool, snapshot_bytes: int, snapshots: int, seen_on: str | None = None
+) -> list[Finding]:
+    """Whether it is of a kind that fits, and holds what one run keeps.
+
+    Args:
+        seen_on: another machine that has proven to see it.
+    """
     wanted = snapshot_bytes * (snapshots + 2)  # its weights, and the snapshot that is being written
-    return [_kind(storage, is_for_slurm), *_lfs(storage), _space(storage, wanted), *_files(storage)]
+    return [_kind(storage, is_for_slurm, seen_on), *_lfs(storage), _space(storage, wanted), *_files(storage)]
 
 
-def _kind(storage: Storage, is_for_slurm: bool) -> Finding:
+def _kind(storage: Storage, is_for_slurm: bool, seen_on: str | None) -> Finding:
     if storage.mount is None:
         return note("storage", f"{storage.folder}: not known what it is on")
     kind = storage.mount.kind
     said = f"{storage.folder} is on {kind} ({storage.mount.folder})"
+    if seen_on is not None:
+        return well("storage", f"{said}, and {seen_on} sees it")
     if kind in _IN_MEMORY and kind != "overlay":
         return warn("storage", f"{said}: memory, gone at the next boot", "Set runs_dir to a folder on a disk.")
     if kind == "overlay":

@@ -30,7 +30,7 @@ def _compute() -> dict[str, Any]:
             torch.ones(2, device=f"cuda:{index}").sum().item()
             devices.append(torch.cuda.get_device_name(index))
     except (RuntimeError, AssertionError) as error:  # torch for CPUs asserts
-        return {"devices": devices, "cuda_error": str(error).partition("\n")[0]}
+        return {"devices": devices, "cuda_error": re.split(r"\n|(?<=\w)\. ", str(error))[0]}
     return {"devices": devices, "cuda_error": None}
 
 

@@ -114,6 +114,13 @@ def test_storage_that_nodes_may_not_see(kind: str, on_slurm: Level, here: Level)
     assert look(it, is_for_slurm=False)["storage"].level is here
 
 
+def test_storage_that_another_machine_has_seen_is_beyond_doubt() -> None:
+    it = storage(Mount(Path("/x"), "xfs", "x"))
+    found = examine_storage(it, is_for_slurm=True, snapshot_bytes=GB, snapshots=3, seen_on="node1")[0]
+
+    assert (found.level, found.said) == (Level.WELL, "/home/anna/runs is on xfs (/x), and node1 sees it")
+
+
 def test_lfs_matters_on_lustre_only() -> None:
     on_lustre = storage(Mount(Path("/scratch"), "lustre", "x"))
 
