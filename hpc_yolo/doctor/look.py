@@ -27,6 +27,7 @@ from hpc_yolo.errors import DataError
 from hpc_yolo.result_rows import read_rows
 from hpc_yolo.slurm.commands import SlurmError
 from hpc_yolo.submit.resolve import resolve_weights
+from hpc_yolo.trust import make_private
 
 _HERE_S = 600.0
 _RUNS_READ = 20
@@ -188,7 +189,7 @@ def _folder(runs_dir: Path) -> Iterator[Path]:
     """A folder of the probe's own, which is gone afterwards; so is runs_dir, if it was not there."""
     is_new = not runs_dir.exists()
     folder = runs_dir / f".doctor-{secrets.token_hex(4)}"
-    folder.mkdir(parents=True)
+    make_private(folder)
     try:
         (folder / NONCE).write_text(secrets.token_hex(16), encoding="utf-8")
         (folder / ANSWER).touch()
