@@ -117,6 +117,14 @@ class PassThrough(mfusepy.Operations):  # type: ignore[misc]
         os.rename(self._real(old), self._real(new))
 
     @operation
+    def symlink(self, path: str, points_to: str) -> None:
+        self._real(path).symlink_to(points_to)
+
+    @operation
+    def readlink(self, path: str) -> str:
+        return str(self._real(path).readlink())
+
+    @operation
     def chmod(self, path: str, mode: int) -> None:
         self._real(path).chmod(mode)
 

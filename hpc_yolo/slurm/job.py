@@ -27,6 +27,8 @@ class Job:
     state: str
     reason: str = ""
     restarts: int = 0
+    start: float | None = None
+    """When this start of it began."""
     end: float | None = None
     """When it must have ended: by its time limit, or, once it is being preempted, by its grace period."""
     preempted_at: float | None = None
@@ -50,6 +52,7 @@ def parse_job(text: str) -> Job | None:
         state=fields.get("JobState", ""),
         reason=_told(fields.get("Reason")),
         restarts=int(fields.get("Restarts") or 0),
+        start=parse_time(fields.get("StartTime")),
         end=parse_time(fields.get("EndTime")),
         preempted_at=parse_time(fields.get("PreemptTime")),
         exit_code=fields.get("ExitCode", "0:0"),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from hpc_yolo.heartbeat import SILENT_AFTER_S, Beat, read_beat
+from hpc_yolo.heartbeat import Beat, read_beat
 from hpc_yolo.processes import STACKS_SIGNAL
 from hpc_yolo.rundir import AttemptDir
 from hpc_yolo.types import Phase
@@ -31,6 +31,8 @@ _ENOUGH_STEPS = 10
 _TIMES_ELSEWHERE = 10.0
 #: Whoever has not looked for so long was stopped himself, as Slurm does to suspend a job (seconds).
 _ASLEEP_S = 30.0
+#: A heartbeat that is older was not renewed: a thread of the worker does so every two seconds.
+_FRESH_S = 5.0
 #: How long the stacks may take to be written.
 _STACKS_S = 2.0
 
@@ -155,7 +157,7 @@ class HangWatch:
         if hang is None:
             return None
         beat = read_beat(self._attempt.heartbeat)
-        if beat is None or time.time() - beat.time > SILENT_AFTER_S:
+        if beat is None or time.time() - beat.time > _FRESH_S:
             self._get_through()
             beat = read_beat(
                 self._attempt.heartbeat
@@ -174,7 +176,7 @@ class HangWatch:
             os.fsync(fd)
         finally:
             os.close(fd)
-        time.sleep(min(SILENT_AFTER_S, 3 * self._look_s))
+        time.sleep(3 * self._look_s)
 
     def _end(self, hang: Hang) -> None:
         self._tell(hang)

@@ -18,6 +18,8 @@ from hpc_yolo.types import JobId
 #: One call at most; the grace period may leave less.
 CALL_S = 10.0
 RETRY_S = 2.0
+#: A job's prolog and its script may take so long; a clock that is wrong by less does little harm.
+_MOST_LAUNCH_S = 300.0
 #: Between two tries, which become rarer: many jobs may miss one controller.
 _RAREST_S = 60.0
 
@@ -77,6 +79,16 @@ class Question:
             self._call = self._start()
 
 
+def skew_s(job: Job, began: float) -> float:
+    """By how much our clock is ahead of slurmctld's (seconds); 0 where it may as well be the way from there to our start.
+
+    Args:
+        began: when we were started, by our clock.
+    """
+    ahead = 0.0 if job.start is None else began - job.start
+    return ahead if abs(ahead) > _MOST_LAUNCH_S else 0.0
+
+
 class TimeLimit:
     """Whether the job's end is so near that it should have been warned.
 
@@ -86,6 +98,7 @@ class TimeLimit:
 
     def __init__(self, ask: Callable[[], Question], signal_delay_s: float, clock: Callable[[], float]) -> None:
         self._ask, self._delay_s, self._clock = ask, signal_delay_s, clock
+        self._began = clock()
         self._question: Question | None = None
         self._due: float | None = None
         self._is_sure = False
@@ -104,6 +117,6 @@ class TimeLimit:
 
     def _take(self, job: Job | None) -> None:
         self._question = None
-        due = float("inf") if job is None or job.end is None else job.end - self._delay_s
+        due = float("inf") if job is None or job.end is None else job.end + skew_s(job, self._began) - self._delay_s
         self._is_sure = due == self._due
         self._due = due

@@ -21,7 +21,7 @@ from hpc_yolo.supervise.endings import Silence
 from hpc_yolo.supervise.meaning import meaning_of
 from hpc_yolo.supervise.past import last_step
 from hpc_yolo.supervise.policy import told
-from hpc_yolo.supervise.question import CALL_S, RETRY_S, Question, TimeLimit
+from hpc_yolo.supervise.question import CALL_S, RETRY_S, Question, TimeLimit, skew_s
 from hpc_yolo.types import JobId, StopReason
 
 #: Says to the supervisor how long before its time limit the job is warned; set by the job's script.
@@ -54,7 +54,7 @@ class SlurmAllocation:
         self.job, self.restarts = job, restarts
         self.signal_delay_s, self.folder, self._clock = signal_delay_s, folder, clock
         self._nodes = nodes
-        self._signum = signal.SIGUSR1
+        self._signum, self._began = signal.SIGUSR1, clock()
         self._question: Question | None = None
         self._meaning: Meaning | None = None
         self._limit = TimeLimit(lambda: Question(job), signal_delay_s, clock)
@@ -79,7 +79,8 @@ class SlurmAllocation:
     def meaning(self) -> Meaning | None:
         answer = self._question.answer() if self._meaning is None and self._question is not None else None
         if answer is not None:
-            asked_for, now = self.signal_delay_s, self._clock()
+            ahead_s = 0.0 if answer.job is None else skew_s(answer.job, self._began)
+            asked_for, now = self.signal_delay_s, self._clock() - ahead_s
             self._meaning = meaning_of(answer.job, self._signum, self.restarts, asked_for, now, self._nodes)
         return self._meaning
 

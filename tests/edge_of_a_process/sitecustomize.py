@@ -3,6 +3,7 @@
 HPC_YOLO_EDGE is a JSON object:
     stop_before: [call, end of a path, n]: the process stops itself right before the n-th such call (rename, unlink, open).
     raise_on: [node, end of a path, message]: on that node of Slurm's, whoever renames such a file fails like this instead.
+    raise_always_on: [end of a path, message]: the same on every node.
     clock_s: by how much this machine's clock is ahead (negative: behind).
     blind: the storage never shows a newer attempt, as if an old listing of the folder were cached.
     files: {path: another}: what is read in place of a file of the kernel's.
@@ -31,7 +32,7 @@ def stop_before(call, end, count):
     setattr(owner, call, stopping)
 
 
-def raise_on(node, end, message):
+def raise_on(end, message):
     real = os.rename
 
     def raising(source, target, **options):
@@ -39,8 +40,7 @@ def raise_on(node, end, message):
             raise RuntimeError(message)
         return real(source, target, **options)
 
-    if os.environ.get("SLURMD_NODENAME") == node:
-        os.rename = raising
+    os.rename = raising
 
 
 def shift_clock(seconds):
@@ -71,8 +71,10 @@ def replace_files(others):
 edge = json.loads(os.environ.get("HPC_YOLO_EDGE", "{}"))
 if "stop_before" in edge:
     stop_before(*edge["stop_before"])
-if "raise_on" in edge:
-    raise_on(*edge["raise_on"])
+if "raise_on" in edge and os.environ.get("SLURMD_NODENAME") == edge["raise_on"][0]:
+    raise_on(*edge["raise_on"][1:])
+if "raise_always_on" in edge:
+    raise_on(*edge["raise_always_on"])
 if "clock_s" in edge:
     shift_clock(edge["clock_s"])
 if "blind" in edge:

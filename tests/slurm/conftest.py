@@ -165,6 +165,13 @@ def slurm() -> Iterator[Cluster]:
         pytest.skip("a Slurm of one machine needs root")
     if shutil.which("apt-get") is None and shutil.which("slurmctld") is None:
         pytest.skip("a Slurm of one machine needs Debian's packages, and there is no apt-get")
+    with own_cluster() as cluster:
+        yield cluster
+
+
+@contextmanager
+def own_cluster() -> Iterator[Cluster]:
+    """A Slurm that this process has started, and the environment that lets its commands reach it."""
     cluster = Cluster(Path(tempfile.mkdtemp(prefix="hpc-yolo-slurm-")) / "slurm")
     before = dict(os.environ)
     alone = (Path(tempfile.gettempdir()) / "hpc-yolo-slurm-tests.lock").open("w")

@@ -46,6 +46,23 @@ class Slurm:
         return None
 
 
+@pytest.mark.parametrize("ahead_s", [3600, -3600])
+def test_a_node_whose_clock_is_wrong_is_told_by_when_slurm_started_the_job(ahead_s: float) -> None:
+    """Ahead by more than the time limit, it would warn itself at each start, for ever."""
+    end, now = BEGAN - ahead_s + 600, [BEGAN]
+    question = Slurm(None).ask()
+    question._answer = Answer(Job(id=JobId("7"), state="RUNNING", start=BEGAN - ahead_s - 3, end=end))
+    limit = TimeLimit(lambda: question, 120, lambda: now[0])
+
+    near = []
+    for seconds in range(700):
+        now[0] = BEGAN + seconds
+        near.append(limit.is_near())
+
+    assert not any(near[:477])
+    assert any(near[477:600])
+
+
 def job_ending(end: float | None) -> Job:
     return Job(id=JobId("7"), state="RUNNING", end=None if end is None else BEGAN + end)
 
