@@ -31,7 +31,7 @@ def _dispatch(words: list[str], is_debug: bool) -> int:
         return ExitCode.DONE
     parser = build_parser()
     args, between = parser.parse_known_args(words, argparse.Namespace(is_debug=is_debug))
-    if words[:1] == ["doctor"] and not any(word.startswith("-") for word in between):
+    if words[:1] in (["doctor"], ["drill"]) and not any(word.startswith("-") for word in between):
         args.overrides += between  # argparse takes no words after a flag that stands between them
     elif between:
         parser.error(f"unrecognized arguments: {' '.join(between)}")

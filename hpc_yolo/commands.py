@@ -89,6 +89,12 @@ def doctor(args: argparse.Namespace) -> int:
     return run_doctor(args.overrides, options, is_json=args.json)
 
 
+def drill(args: argparse.Namespace) -> int:
+    from hpc_yolo.submit.fire_drill import run_drill
+
+    return run_drill(args.overrides, deadline_s=args.deadline, is_json=args.json)
+
+
 def results(args: argparse.Namespace) -> int:
     from hpc_yolo.report import results_view as view
     from hpc_yolo.report.jobs import read_histories

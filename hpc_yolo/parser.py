@@ -25,6 +25,7 @@ RUN is a run's directory or its id (or how the id begins). `hpc-yolo COMMAND --h
 """
 _HELP = {
     "train": "compose a config, freeze it and train; --help is Hydra's",
+    "drill": "have a small run preempted for real; it must end with the bits of its undisturbed twin",
     "doctor": "look whether runs will do well here or on a cluster; a table of what is well and what to change",
     "run": "train a run on, in the foreground; exit 0: done, 75: stopped with its state saved, run it again",
     "status": "how runs stand, one row each",
@@ -43,6 +44,11 @@ _HELP = {
     "fingerprint": "SHA-256 over the final model, EMA and optimizer tensors",
 }
 _USES = {
+    "drill": (
+        "drill",
+        "drill cluster=slurm cluster.partition=low runs_dir=/scratch/me/runs",
+        "drill cluster=lab --json | jq .problems",
+    ),
     "doctor": (
         "doctor",
         "doctor cluster=slurm cluster.partition=low runs_dir=/scratch/me/runs",
@@ -91,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = _Commands(parser.add_subparsers(metavar="COMMAND", required=True))
     add.subparsers.add_parser("train", help=_HELP["train"])
     _add_doctor(add)
+    _add_drill(add)
     add("run", commands.run, "run").add_argument("--attempt", type=int, help=argparse.SUPPRESS)
     _add_looks(add)
     _add_operations(add)
@@ -139,6 +146,19 @@ def _add_doctor(add: _Commands) -> None:
     )
     doctor.add_argument("--no-internet", action="store_true", help="do not ask whether the node reaches it")
     doctor.add_argument("--json", action="store_true", help="every finding as JSON")
+
+
+def _add_drill(add: _Commands) -> None:
+    drill = add.plain("drill", commands.drill)
+    drill.add_argument("overrides", metavar="OVERRIDE", nargs="*", help="what `hpc-yolo train` would be given")
+    drill.add_argument(
+        "--deadline",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="both runs must have ended then (default: 3600)",
+    )
+    drill.add_argument("--json", action="store_true", help="what it has shown, as JSON")
 
 
 def _add_looks(add: _Commands) -> None:

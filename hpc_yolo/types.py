@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     """What a worker's (and a command's) exit code means; the numbers follow sysexits.h."""
 
     DONE = 0
-    NOT_EQUAL = 1  # `compare` found a difference
+    NOT_EQUAL = 1  # `compare` found a difference, or a drill did not come back as promised
     USAGE = 2
     BAD_DATA = 65
     GROUP = 69  # the ranks did not come together, or lost one of them

@@ -1,4 +1,4 @@
-"""Owns shell completion of `hpc-yolo`: Hydra completes overrides, after `train` and `doctor`; report/offers.py all the rest."""
+"""Owns shell completion of `hpc-yolo`: Hydra completes overrides, after `train`, `doctor`, `drill`; report/offers.py all the rest."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _ASKS = "_complete"
 _INSTALL = f"""\
 _hpc_yolo() {{
     local words=($COMP_LINE) choices word=${{COMP_WORDS[COMP_CWORD]}} line=$COMP_LINE
-    if [ "${{words[1]}}" == doctor ] && [[ "$word" != -* ]]; then  # its flags are none of Hydra's
-        line=$(sed -E 's/ doctor/ train/; s/ --[a-z-]+(=[^ ]*)?//g' <<< "$line")
+    if [[ "${{words[1]}}" =~ ^(doctor|drill)$ ]] && [[ "$word" != -* ]]; then  # its flags are none of Hydra's
+        line=$(sed -E 's/ (doctor|drill)/ train/; s/ --[a-z-]+(=[^ ]*)?//g' <<< "$line")
         words[1]=train
     fi
     if [ "${{words[1]}}" == train ] && [ "$COMP_CWORD" -gt 1 ]; then
