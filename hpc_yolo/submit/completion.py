@@ -1,4 +1,4 @@
-"""Owns shell completion of `hpc-yolo`: Hydra completes overrides, after `train`, `doctor`, `drill`; report/offers.py all the rest."""
+"""Owns shell completion of `hpc-yolo`: Hydra completes overrides, after `train` and the like; report/offers.py the rest."""
 
 from __future__ import annotations
 
