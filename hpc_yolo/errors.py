@@ -47,6 +47,10 @@ class GroupError(HpcYoloError):
     exit_code = ExitCode.GROUP
 
 
+class NodeError(HpcYoloError):
+    """This node cannot train the run right; another one may."""
+
+
 class SupersededError(HpcYoloError):
     """A newer attempt has taken this run over; this one stops writing and ends."""
 

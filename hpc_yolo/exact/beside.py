@@ -47,9 +47,11 @@ def _train(run: RunDir, attempt: AttemptDir, stop: StopRequest) -> None:
     with environment.imports_for_good():
         from hpc_yolo.exact import making
         from hpc_yolo.exact.companion import Companion
+        from hpc_yolo.exact.node_check import check_gpu
         from hpc_yolo.snapshot import format as file_format
 
     making.check(frozen, launch)
+    check_gpu(making.device_of(launch))
     record = making.record_environment(frozen, launch, capability)
     ranks = making.meet_others(attempt, record, stop)
     told: dict[str, Any] = ranks.tell(None)

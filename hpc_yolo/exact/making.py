@@ -50,7 +50,7 @@ def make_trainer(
 
 def record_environment(frozen: FrozenRun, launch: Launch, capability: str) -> dict[str, Any]:
     """What this process trains on, its device chosen as ultralytics does."""
-    device = select_device(_device_of(launch), verbose=False)
+    device = select_device(device_of(launch), verbose=False)
     return environment.record(device, frozen.cpu_threads, capability, Place.of().world)
 
 
@@ -100,14 +100,14 @@ def _silence_trackers(launch: Launch) -> None:
             )
 
 
-def _device_of(launch: Launch) -> str:
+def device_of(launch: Launch) -> str:
     """The device asked for, as a text: "" leaves the choice to ultralytics, "0" is the first GPU."""
     asked = launch.train.get("device")
     return "" if asked is None else str(asked).strip().lower()
 
 
 def _check_device(launch: Launch) -> None:
-    device, gpus = _device_of(launch), launch.cluster.gpus_per_node or 0
+    device, gpus = device_of(launch), launch.cluster.gpus_per_node or 0
     if device != "cpu" and gpus > 1 and not torch.cuda.is_available():
         raise ConfigError(
             f"cluster.gpus_per_node={gpus}, but {node_name()} has not so many GPUs: rank {Place.of().rank} finds none. Ask for "

@@ -21,6 +21,7 @@ from hpc_yolo.config import Exact
 from hpc_yolo.errors import ConfigError, HpcYoloError, InexactError, StorageError
 from hpc_yolo.events import Kind, Ledger
 from hpc_yolo.exact import environment
+from hpc_yolo.exact.data_here import check_data_here
 from hpc_yolo.exact.earlier import Earlier
 from hpc_yolo.exact.failures import meaning_of, one_line, type_of
 from hpc_yolo.exact.journal import Journal
@@ -34,7 +35,7 @@ from hpc_yolo.frozen import FrozenRun, Launch, load_launch, load_run
 from hpc_yolo.heartbeat import Heart
 from hpc_yolo.processes import node_name, signal_when_parent_dies
 from hpc_yolo.rundir import AttemptDir, RunDir, write_text_atomic
-from hpc_yolo.sources import check_data, check_weights, has_changed_data, weights_of
+from hpc_yolo.sources import check_weights, has_changed_data, weights_of
 from hpc_yolo.staging import take_over
 from hpc_yolo.trust import refuse_if_open
 from hpc_yolo.types import SUPERVISOR_VARIABLE, ExitCode, Phase
@@ -160,7 +161,7 @@ def _train(task: _Task) -> dict[str, float]:
     for folder in (task.run.path, task.run.snapshots_dir, task.run.weights_dir):
         take_over(folder, task.attempt.number)
     check_weights(task.frozen)
-    check_data(task.frozen)
+    check_data_here(task.run, task.attempt, task.frozen)
     refuse_if_open(task.run.weights_dir, *weights_of(task.frozen))
     _check_fallback(task)
     capability = environment.pin_as_saved(task.frozen.cpu_threads, task.run.snapshots_dir)
@@ -169,9 +170,11 @@ def _train(task: _Task) -> dict[str, float]:
     environment.load_only_what_is_known(trust_weights=task.launch.trust_weights)
     with environment.imports_for_good():
         from hpc_yolo.exact import making
+        from hpc_yolo.exact.node_check import check_node
         from hpc_yolo.snapshot.store import SnapshotStore
 
     making.check(task.frozen, task.launch)
+    check_node(task.run, task.attempt, task.launch)
     store = SnapshotStore(task.run.snapshots_dir, keep=task.launch.snapshot.keep, config_hash=task.frozen.hash)
     fallback = _fallback(task)
     began = time.monotonic()

@@ -25,6 +25,7 @@ OTHERS = {
     "trained_elsewhere": Symptoms(exit_code=73, error="attempt 2 was superseded by a newer one; nothing to do."),
     "storage": Symptoms(exit_code=74, error="nothing could be saved for 600 s."),
     "hang": Symptoms(state="HANG"),
+    "unfit_node": Symptoms(exit_code=70, exception="hpc_yolo.errors.NodeError", error="cuda:0 of n1 computes wrong"),
     "sick_node": Symptoms(state="SICK_NODE"),
     "lost_node": Symptoms(state="NODE_FAIL"),
     "crash": Symptoms(exit_code=-signal.SIGSEGV, tail="Fatal Python error: Segmentation fault\n"),
