@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import statistics
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from pathlib import Path
 from tests import fault_fs
 from tests.chaos.campaign import Campaign, Struck
 from tests.chaos.faults import Fault, Surroundings
-from tests.chaos.invariants import seconds_lost, steps_redone, violations
+from tests.chaos.invariants import ended_an_attempt, seconds_lost, steps_redone, violations
 from tests.slurm.conftest import options_for, own_cluster
 
 
@@ -34,6 +35,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="how long faults are struck (default: 5)")
     parser.add_argument("--faults", type=int, default=10**6, help="how many at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="where runs and Slurm's logs are copied to in the end"
+    )
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     args = parser.parse_args(words)
     with ExitStack() as stack:
@@ -53,6 +57,9 @@ def main(words: Sequence[str] | None = None) -> int:
             f"{len(campaign.struck)} faults, {len(campaign.runs)} runs, seed {args.seed}, {len(found)} violations",
             file=sys.stderr,
         )
+        if args.keep is not None:
+            shutil.copytree(root, args.keep / "runs", symlinks=True)
+            shutil.copytree(cluster.dir / "log", args.keep / "slurm")
     for text in found:
         print(f"VIOLATION: {text}", file=sys.stderr)
     return 1 if found else 0
@@ -71,16 +78,17 @@ def as_table(struck: Sequence[Struck]) -> str:
     """Markdown: by kind how many, after how many the run came to its right end, steps redone, seconds lost (median)."""
     rows = ["| fault | struck | survived | steps redone | seconds until the next step |", "|---|---|---|---|---|"]
     kinds = dict.fromkeys(it.fault for it in sorted(struck, key=lambda it: it.fault.name))
-    told = (_row(kind, [it for it in struck if it.fault is kind]) for kind in kinds)
+    told = (_row(kind, [it for it in struck if it.fault is kind], struck) for kind in kinds)
     return "\n".join([*rows, *(f"| {' | '.join(row)} |" for row in told)])
 
 
-def _row(kind: Fault, struck: list[Struck]) -> list[str]:
+def _row(kind: Fault, struck: list[Struck], every: Sequence[Struck]) -> list[str]:
     from hpc_yolo.events import Kind
 
     survived = sum(bool(it.run.events(Kind.FINISHED)) for it in struck)
-    lost = [seconds for it in struck if (seconds := seconds_lost(it)) is not None]
-    redone = sum(map(steps_redone, struck))
+    ended = [it for it in struck if ended_an_attempt(it, every)]
+    lost = [seconds for it in ended if (seconds := seconds_lost(it)) is not None]
+    redone = sum(map(steps_redone, ended))
     return [kind.name, str(len(struck)), str(survived), str(redone), f"{statistics.median(lost):.1f}" if lost else ""]
 
 

@@ -35,7 +35,7 @@ class Struck:
     run: SlurmRun
     attempt: int
     at: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch, by the clock of the run's nodes."""
     over: float = 0.0
 
 
@@ -59,6 +59,8 @@ class Campaign:
     runs: list[SlurmRun] = field(default_factory=list)
     twins: dict[str, SlurmRun] = field(default_factory=dict)
     doomed: SlurmRun | None = None
+    clocks_s: dict[str, int] = field(default_factory=dict)
+    """By how much the nodes of each run are ahead (seconds)."""
     _bag: list[Fault] = field(default_factory=list)
 
     def train_twins(self) -> None:
@@ -107,6 +109,7 @@ class Campaign:
             clock_s = self.it.drawn.choice(_CLOCKS_S)
             edge = environment({"clock_s": clock_s} if clock_s else None)
             self.runs.append(self._submit(f"run{number:03d}", _VARIANTS[number % len(_VARIANTS)], edge))
+            self.clocks_s[self.runs[-1].path] = clock_s
 
     def _unfinished(self) -> list[SlurmRun]:
         return [run for run in self.runs if not run.events(Kind.FINISHED)]
@@ -135,7 +138,7 @@ class Campaign:
         return self._bag.pop()
 
     def _strike(self, fault: Fault, run: SlurmRun) -> None:
-        entry = Struck(fault, run, len(run.dir.attempts()), time.time())
+        entry = Struck(fault, run, len(run.dir.attempts()), time.time() + self.clocks_s[run.path])
         try:
             fault.strike(self.it, run)
         except (NotNowError, ProcessLookupError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -30,11 +30,15 @@ def violations(campaign: Campaign) -> list[str]:
     return found + (_of_doomed(campaign.doomed) if campaign.doomed is not None else [])
 
 
+def ended_an_attempt(struck: Struck, every: Sequence[Struck]) -> bool:
+    """Whether it was the last fault that struck its attempt, which had to be followed by another one."""
+    same = [it for it in every if it.run is struck.run and it.attempt == struck.attempt]
+    return same[-1] is struck and struck.attempt < len(struck.run.dir.attempts())
+
+
 def steps_redone(struck: Struck) -> int:
     """What the next attempt had to do again."""
     attempts = struck.run.dir.attempts()
-    if struck.attempt >= len(attempts):
-        return 0
     return _redone(attempts[struck.attempt - 1], attempts[struck.attempt :])
 
 
@@ -47,10 +51,15 @@ def seconds_lost(struck: Struck) -> float | None:
 
 
 def _of_run(campaign: Campaign, run: SlurmRun) -> Iterator[str]:
-    finished = run.events(Kind.FINISHED)
-    if len(finished) != 1:
-        yield f"{run.path} was finished {len(finished)} times"
+    ends = [
+        it for attempt in run.dir.attempts() if (it := read_events(attempt.events)).first(Kind.FINISHED) is not None
+    ]
+    if not ends:
+        yield f"{run.path} was never finished"
         return
+    # whoever was killed after its last word comes again, finds that all is done, and says so once more
+    if any(it.first(Kind.TRAINING_STARTED) is not None for it in ends[1:]):
+        yield f"{run.path} was trained to its end {len(ends)} times"
     try:
         assert_same_bits(run, campaign.twins[run.dir.path.name])
     except AssertionError as error:
