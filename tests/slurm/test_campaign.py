@@ -22,8 +22,10 @@ def test_runs_that_are_struck_again_and_again_end_as_their_undisturbed_twins(clu
     surroundings = Surroundings(cluster, None, random.Random(SEED))
     campaign = Campaign(surroundings, tmp_path / "runs", options_for(tmp_path, epochs=20), kinds=kinds)
 
-    found = run(campaign, faults=len(kinds), seconds=240)
+    found = run(campaign, faults=10, seconds=120)
 
     assert found == []
-    assert len(campaign.struck) >= 8
-    assert "| preemption" in as_table(campaign.struck) or len(campaign.struck) < len(kinds)
+    assert len(campaign.struck) >= 4
+    assert sum(" | " in line for line in as_table(campaign.struck).splitlines()) == 1 + len(
+        {it.fault for it in campaign.struck}
+    )
