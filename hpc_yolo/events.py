@@ -44,7 +44,7 @@ class Kind(str, Enum):
     STOP_EXPLAINED = "stop_explained"  # reason (a StopReason), grace_s (left then, or null), said (in words)
     STOPPED = "stopped"  # step: the worker has saved its state and leaves
     FINISHED = "finished"  # step, metrics: the worker has completed the run
-    FAILED = "failed"  # error (one line), exit_code, exception (its type): the worker gives up
+    FAILED = "failed"  # error (one line), exit_code, exception (its type), images (of the batch, if any): the worker gives up
     ATTEMPT_ENDED = (
         # outcome (done | a StopReason), exit_code, next (done|restart|requeue|stop|hold|fail), why;
         # of a failure that was recognised its cause, and by what; history: what the attempts before say of it

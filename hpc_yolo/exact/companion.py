@@ -20,6 +20,7 @@ from hpc_yolo.staging import Stage
 @dataclass
 class _Journal:
     record: Beat
+    images: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)

@@ -26,6 +26,8 @@ class Journal:
     """The ledger and the heart of one attempt, for any thread."""
 
     def __init__(self, ledger: Ledger, heart: Heart, patience_s: float = _PATIENCE_S) -> None:
+        self.images: tuple[str, ...] = ()
+        """Of the batch in whose step the training has failed."""
         self.record = heart.record  # what the next `beat` publishes
         self._published = replace(heart.record)
         self._ledger = ledger

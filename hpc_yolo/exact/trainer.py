@@ -123,9 +123,22 @@ class ExactMixin(_Upstream):
         try:
             super().train()
         except BaseException:
+            self._session.journal.images = self._images_of_batch()
             for loader in (getattr(self, "train_loader", None), getattr(self, "test_loader", None)):
                 abandon(loader)
             raise
+
+    def _images_of_batch(self) -> tuple[str, ...]:
+        """Of the batch under way, those of all ranks; a mosaic draws others to them."""
+        if not self._in_batch and self._is_final:
+            return ()
+        loader = getattr(self, "train_loader", None)
+        if loader is None or self._batch >= len(loader):
+            return ()
+        files = getattr(loader.dataset, "im_files", None) or [it[0] for it in getattr(loader.dataset, "samples", ())]
+        return tuple(
+            str(files[index]) for index in self._batches.order.batch(self.epoch, self._batch) if index < len(files)
+        )
 
     def optimizer_step(self) -> None:
         self._in_batch = False

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 #: How long the way out waits for the last events: of an end whose exit code says it all, and of one that must be told.
 _LAST_WORDS_S, _FINISH_S = 2.0, 60.0
+#: Of the batch that failed so many are named.
+_MOST_IMAGES = 64
 #: How long a run that is done waits for its trackers.
 _TRACKERS_S = 60.0
 
@@ -138,7 +140,7 @@ def _outcome(task: _Task) -> int:
         meant = meaning_of(error, task.run, task.attempt, task.frozen)
         code = meant.exit_code if isinstance(meant, HpcYoloError) else ExitCode.BUG
         said = str(meant) if isinstance(meant, HpcYoloError) else one_line(meant)
-        task.journal.tell(Kind.FAILED, error=said, exit_code=int(code), exception=type_of(error))
+        task.journal.tell(Kind.FAILED, error=said, exit_code=int(code), exception=type_of(error), **_batch_of(task))
         # into the attempt's stderr.log; in the foreground --debug shows it
         if code is ExitCode.BUG and task.is_supervised:
             traceback.print_exc()
@@ -155,6 +157,11 @@ def _outcome(task: _Task) -> int:
         )
     tracking.finish(_TRACKERS_S)
     return ExitCode.DONE
+
+
+def _batch_of(task: _Task) -> dict[str, Any]:
+    images = task.journal.images
+    return {"images": list(images[:_MOST_IMAGES])} if images else {}
 
 
 def _train(task: _Task) -> dict[str, float]:

@@ -32,6 +32,10 @@ _NOW = {
 }
 
 
+#: So many images of a batch are named; all stand in the ledger.
+_NAMED = 4
+
+
 @dataclass(kw_only=True, frozen=True, slots=True)
 class End:
     """One attempt: how it ended, or that it has not."""
@@ -150,6 +154,7 @@ def _happened(attempt: AttemptHistory, ended: Event | None, outcome: str) -> str
         told.append(f"it got no further for {place}; the stacks of its threads stand at the end of its log")
     elif failed is not None:
         told.append(str(failed.fields.get("error")))
+        told += _batch_of(failed)
     elif explained is not None:
         told.append(f"it was warned; {explained.fields.get('said')}")
     elif asked is not None:
@@ -160,6 +165,13 @@ def _happened(attempt: AttemptHistory, ended: Event | None, outcome: str) -> str
     elif ended is not None and not told:
         told.append(str(ended.fields.get("why") or "nothing was told"))
     return "; ".join(told) or "nothing was told"
+
+
+def _batch_of(failed: Event) -> list[str]:
+    """Where it is in the data that the fault lies, it is in one of these."""
+    images = [str(it) for it in failed.fields.get("images") or ()]
+    more = f" and {len(images) - _NAMED} more (in its ledger)" if len(images) > _NAMED else ""
+    return [f"the images of its batch: {', '.join(images[:_NAMED])}{more}"] if images else []
 
 
 def _rules(run: RunDir, attempt: AttemptHistory) -> tuple[Rule, ...]:

@@ -16,7 +16,7 @@ from hpc_yolo.types import ExitCode
 
 def test_a_file_that_is_missing_is_a_bug_and_no_trouble_of_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[Kind, dict[str, Any]]] = []
-    journal = SimpleNamespace(tell=lambda kind, **fields: told.append((kind, fields)))
+    journal = SimpleNamespace(images=(), tell=lambda kind, **fields: told.append((kind, fields)))
     launch = SimpleNamespace(track=TrackConfig())
     task: Any = SimpleNamespace(
         run=None, attempt=None, frozen=None, launch=launch, journal=journal, is_supervised=False,
