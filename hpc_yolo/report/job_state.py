@@ -11,7 +11,9 @@ from hpc_yolo.submissions import Submission
 from hpc_yolo.types import ExitCode, RunState
 
 _SETTLED = frozenset({RunState.DONE, RunState.FAILED, RunState.CANCELLED})
-_SIGNALS = {"53": "Slurm could not open its log there"}
+#: What stands in place of a signal where slurmstepd could not open the job's log.
+NO_LOG = "53"
+_SIGNALS = {NO_LOG: "Slurm could not open its log there"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from contextlib import redirect_stdout
 
 from hpc_yolo.events import Kind
 from hpc_yolo.report.history import RunHistory
-from hpc_yolo.report.job_state import is_preempted_for_good
+from hpc_yolo.report.job_state import NO_LOG, is_preempted_for_good
 from hpc_yolo.report.jobs import read_histories
 from hpc_yolo.report.ledger_state import state_by_ledger
 from hpc_yolo.rundir import RunDir
 from hpc_yolo.slurm.held import Held, release_held
+from hpc_yolo.slurm.queue import Entry
 from hpc_yolo.submit.operate import Outcome, resume
 from hpc_yolo.types import ExitCode, RunState
 
@@ -42,11 +43,16 @@ def is_stranded(history: RunHistory) -> bool:
         return False
     begun = [attempt.first(Kind.ATTEMPT_STARTED) for attempt in history.attempts]
     if not any(it is not None and it.fields.get("job_id") == job.submission.job for it in begun):
-        return False  # it never came so far: what kept it from that would again
+        return _had_no_log(job.entry)  # whatever else kept it from a start would again
     ledger = state_by_ledger(history)
     if is_preempted_for_good(ledger, job.entry):
         return True
     return ledger.state is RunState.REQUEUED or (ledger.state is RunState.FAILED and not ledger.is_told)
+
+
+def _had_no_log(entry: Entry | None) -> bool:
+    """Slurm could not open the job's log: a storage that was away or full just then, or that its node does not see."""
+    return entry is not None and entry.exit_code.endswith(f":{NO_LOG}")
 
 
 def _held(history: RunHistory) -> Held | None:

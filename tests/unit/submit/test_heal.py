@@ -149,6 +149,22 @@ def test_what_was_to_go_on_and_lost_its_job_is_submitted_again(
     assert len([call for call in stubs.calls() if call.startswith("sbatch")]) == 1
 
 
+def test_a_job_whose_log_could_not_be_opened_is_submitted_again(
+    stubs: Stubs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its storage was full for a moment: it never began, and only the accounting tells why."""
+    run = submitted(tmp_path / "runs" / "lr" / "a", "11")
+    queue(stubs, "99|RUNNING|N/A|n1|None")
+    stubs.add("sacct", "echo '11|FAILED|0:53|n1'")
+    stubs.add("sbatch", "echo Submitted batch job 99")
+    stubs.add("srun", "")
+
+    assert main(["status", "--heal", "--runs-dir", str(tmp_path / "runs")]) == 0
+    newest = newest_submission(run)
+    assert newest is not None
+    assert (newest.job, "submitted as job 99" in capsys.readouterr().err) == ("99", True)
+
+
 def test_where_nothing_is_to_heal_it_says_so(stubs: Stubs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     submitted(tmp_path / "runs" / "lr" / "a", "11")
     queue(stubs, "11|RUNNING|N/A|n1|None")
