@@ -78,8 +78,8 @@ def check_state(uuid: str) -> None:
 def remarks(run: RunDir, attempt: AttemptDir, now: float) -> list[str]:
     """What is not this node's alone, or does no harm to the run: told, and no more."""
     found = []
-    sizes = [it.stat().st_size for it in run.snapshots_dir.glob("step-*.safetensors")]
     with suppress(OSError):
+        sizes = [it.stat().st_size for it in run.snapshots_dir.glob("step-*.safetensors")]
         state = os.statvfs(run.path)
         free, needed = state.f_bavail * state.f_frsize, 2 * max(sizes, default=0)
         if free < needed:

@@ -130,15 +130,11 @@ class ExactMixin(_Upstream):
 
     def _images_of_batch(self) -> tuple[str, ...]:
         """Of the batch under way, those of all ranks; a mosaic draws others to them."""
-        if not self._in_batch and self._is_final:
-            return ()
-        loader = getattr(self, "train_loader", None)
-        if loader is None or self._batch >= len(loader):
+        loader, batches = getattr(self, "train_loader", None), getattr(self, "_batches", None)
+        if loader is None or batches is None or self._batch >= len(loader):
             return ()
         files = getattr(loader.dataset, "im_files", None) or [it[0] for it in getattr(loader.dataset, "samples", ())]
-        return tuple(
-            str(files[index]) for index in self._batches.order.batch(self.epoch, self._batch) if index < len(files)
-        )
+        return tuple(str(files[index]) for index in batches.order.batch(self.epoch, self._batch) if index < len(files))
 
     def optimizer_step(self) -> None:
         self._in_batch = False

@@ -140,7 +140,8 @@ def _outcome(task: _Task) -> int:
         meant = meaning_of(error, task.run, task.attempt, task.frozen)
         code = meant.exit_code if isinstance(meant, HpcYoloError) else ExitCode.BUG
         said = str(meant) if isinstance(meant, HpcYoloError) else one_line(meant)
-        task.journal.tell(Kind.FAILED, error=said, exit_code=int(code), exception=type_of(error), **_batch_of(task))
+        batch = {} if isinstance(meant, HpcYoloError) else _batch_of(task)
+        task.journal.tell(Kind.FAILED, error=said, exit_code=int(code), exception=type_of(error), **batch)
         # into the attempt's stderr.log; in the foreground --debug shows it
         if code is ExitCode.BUG and task.is_supervised:
             traceback.print_exc()
