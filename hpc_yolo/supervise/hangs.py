@@ -22,9 +22,12 @@ from hpc_yolo.types import Phase
 
 _LOOK_S = 1.0
 #: A step's bound is so many times the longest one so far, and never less than that (seconds).
-_TIMES, _LEAST_S = 20.0, 300.0
-#: What nothing is known of yet: start-up, the first batch of an epoch (workers, compilation), a validation, the end (seconds).
+#: A file server that fails over may take ten minutes, and NCCL's own watchdog waits as long.
+_TIMES, _LEAST_S = 20.0, 600.0
+#: What nothing is known of yet: the first batch of an epoch (workers, compilation), a validation, the end (seconds).
 _GENEROUS_S = 3600.0
+#: Start-up, in which upstream reads every label of a new data set, and may cache every image (seconds).
+_START_S = 6 * 3600.0
 #: So many steps must have been seen before their time counts.
 _ENOUGH_STEPS = 10
 #: Where the bound is set by the user, what is no step may take so many times as long.
@@ -91,13 +94,14 @@ class Progress:
     def bound_s(self) -> float:
         """How long it may stand where it stands now (seconds)."""
         kind = self._kind
+        generous_s = _START_S if kind == Phase.START.value else _GENEROUS_S
         is_step = kind == Phase.TRAIN.value
         if self._hang_s is not None:
             return self._hang_s * (1.0 if is_step else _TIMES_ELSEWHERE)
         longest = self._longest.get(kind)
         if longest is None or (is_step and self._steps < _ENOUGH_STEPS):
-            return _GENEROUS_S
-        return max(_LEAST_S if is_step else _GENEROUS_S / 2, _TIMES * longest)
+            return generous_s
+        return max(_LEAST_S if is_step else generous_s / 2, _TIMES * longest)
 
     @property
     def _kind(self) -> str:

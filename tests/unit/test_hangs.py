@@ -62,22 +62,29 @@ def test_a_step_may_take_twenty_times_the_longest_so_far() -> None:
     )
 
 
-def test_quick_steps_have_five_minutes_all_the_same() -> None:
+def test_quick_steps_have_ten_minutes_all_the_same() -> None:
     progress = Progress(None)
     train(progress, *[0.1] * 50)
 
-    assert progress.bound_s == 300.0
+    assert progress.bound_s == 600.0
 
 
 @pytest.mark.parametrize(
-    "beat", [None, at(0, "start"), at(0, batch=0), at(30, "validate", batch=30), at(60, "final", batch=30)]
+    ("beat", "hours"),
+    [
+        (None, 6),
+        (at(0, "start"), 6),
+        (at(0, batch=0), 1),
+        (at(30, "validate", batch=30), 1),
+        (at(60, "final", batch=30), 1),
+    ],
 )
-def test_what_was_never_seen_has_an_hour(beat: Beat | None) -> None:
+def test_what_was_never_seen_has_hours(beat: Beat | None, hours: int) -> None:
     progress = Progress(None)
     progress.look(beat, 0.0)
 
-    assert wait(progress, beat, 0.0, 3600) is None
-    assert wait(progress, beat, 3600.0, 2) is not None
+    assert wait(progress, beat, 0.0, 3600 * hours) is None
+    assert wait(progress, beat, 3600.0 * hours, 2) is not None
 
 
 def test_few_steps_are_no_pace() -> None:
@@ -93,7 +100,7 @@ def test_the_first_batch_of_an_epoch_is_no_step() -> None:
     now, _ = train(progress, *[0.1] * 20)
     progress.look(Beat(phase="train", epoch=1, step=20, batch=0), now + 1)
 
-    assert progress.bound_s > 300.0
+    assert progress.bound_s > 600.0
 
 
 def test_a_bound_of_the_users_is_that_of_a_step() -> None:
