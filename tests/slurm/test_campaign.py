@@ -22,7 +22,7 @@ def test_runs_that_are_struck_again_and_again_end_as_their_undisturbed_twins(clu
     surroundings = Surroundings(cluster, None, random.Random(SEED))
     campaign = Campaign(surroundings, tmp_path / "runs", options_for(tmp_path, epochs=20), kinds=kinds)
 
-    found = run(campaign, faults=10, seconds=120)
+    found = run(campaign, faults=8, seconds=90)
 
     assert found == []
     assert len(campaign.struck) >= 4

@@ -84,6 +84,7 @@ def test_a_partition_that_cancels_what_it_preempts_and_a_job_that_may_not_be_req
         assert_same_bits(run, undisturbed)
 
 
+@pytest.mark.matrix
 def test_a_partition_that_cancels_without_a_grace_period(
     cancelling: Cluster, user: User, undisturbed: SlurmRun
 ) -> None:
