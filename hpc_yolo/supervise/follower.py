@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -22,6 +21,7 @@ from hpc_yolo.events import Kind
 from hpc_yolo.rundir import AttemptDir, RunDir, write_text_atomic
 from hpc_yolo.supervise import tree
 from hpc_yolo.supervise.group import Part, RankGroup, start_ranks
+from hpc_yolo.supervise.log import say
 from hpc_yolo.supervise.past import last_event, started_by
 from hpc_yolo.supervise.policy import Decision, Next
 from hpc_yolo.types import ExitCode, StopReason
@@ -166,6 +166,6 @@ def lost_elsewhere(attempt: AttemptDir, nodes: int) -> list[tuple[int, int]]:
 
 def _left(why: str, code: ExitCode = ExitCode.DONE) -> Decision:
     if code:
-        print(f"hpc-yolo: {why}", file=sys.stderr, flush=True)
+        say(why)
     outcome = StopReason.FAILURE.value if code else "done"
     return Decision(next=Next.FAIL if code else Next.DONE, outcome=outcome, exit_code=code, why=why)

@@ -24,6 +24,7 @@ from hpc_yolo.rundir import RunDir
 from hpc_yolo.submissions import newest_submission, note_withdrawal, stands_for
 from hpc_yolo.supervise import tree
 from hpc_yolo.supervise.follower import Node
+from hpc_yolo.supervise.log import say
 from hpc_yolo.supervise.policy import DONE, Decision, Next, failure_code
 from hpc_yolo.supervise.shared_allocation import SharedAllocation, note_killed
 from hpc_yolo.supervise.slurm_allocation import SlurmAllocation
@@ -193,7 +194,7 @@ class Pack:
         """Told in the job's own log: every run's ledger has told its end already."""
         if decision.next is Next.REQUEUE:
             handed = self._allocation.hand_back(_HAND_BACK_S)
-            print(f"hpc-yolo: the job is handed back: {handed.how} {handed.said}".rstrip(), file=sys.stderr, flush=True)
+            say(f"the job is handed back: {handed.how} {handed.said}".rstrip())
         else:
             self._allocation.withdraw()  # where Slurm was first to queue it again
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -32,6 +31,7 @@ from hpc_yolo.supervise.endings import Ending
 from hpc_yolo.supervise.follower import lost_elsewhere
 from hpc_yolo.supervise.group import Part, RankGroup, start_ranks
 from hpc_yolo.supervise.hangs import HangWatch, told
+from hpc_yolo.supervise.log import say
 from hpc_yolo.supervise.past import (
     fields_of,
     has_saved,
@@ -131,7 +131,8 @@ class Supervisor:
         except HpcYoloError as error:
             verdict = _given_up(str(error), error.exit_code)
         except BaseException as error:  # the thread's boundary: without a verdict the main thread would sleep for ever
-            traceback.print_exc()
+            with suppress(OSError):
+                traceback.print_exc()
             self.verdict = _given_up(f"this is a bug: {type(error).__name__}: {error}", ExitCode.BUG)
             raise
         self.verdict = verdict
@@ -140,7 +141,7 @@ class Supervisor:
         """A warned run is not lost for a storage that does not let us read or write its ledger."""
         if self.warned is None:
             return _given_up(why, ExitCode.STORAGE)
-        print(f"hpc-yolo: {why}; leaving all the same", file=sys.stderr, flush=True)
+        say(f"{why}; leaving all the same")
         decision = leave_between(self._await_meaning(self.warned, None).reason)
         self._hand_back(decision, None)
         return decision
@@ -167,14 +168,23 @@ class Supervisor:
         until = self._clock() + self._allocation.patience_s
         watch = Watch(self._run)
         while self.warned is None:
-            taken = watch.look()
-            is_ours = taken is not None and (taken.pid, taken.host) == (os.getpid(), node_name())
-            is_past = taken is not None and self._allocation.may_supersede(started_by(taken.attempt))
-            if taken is None or is_ours or is_past:
-                return claim(self._run, past=watch.newest)
-            if watch.is_sure and self._clock() >= until:
-                raise busy(self._run, taken)
+            try:
+                if (claimed := self._claim_if_free(watch, until)) is not None:
+                    return claimed
+            except (StorageError, OSError):  # most of its troubles pass, and a job that ends here is queued no more
+                if self._clock() >= until:
+                    raise
             self._pause(1.0)
+        return None
+
+    def _claim_if_free(self, watch: Watch, until: float) -> AttemptDir | None:
+        taken = watch.look()
+        is_ours = taken is not None and (taken.pid, taken.host) == (os.getpid(), node_name())
+        is_past = taken is not None and self._allocation.may_supersede(started_by(taken.attempt))
+        if taken is None or is_ours or is_past:
+            return claim(self._run, past=watch.newest)
+        if watch.is_sure and self._clock() >= until:
+            raise busy(self._run, taken)
         return None
 
     def _train_once(self, attempt: AttemptDir) -> Decision:
@@ -373,7 +383,7 @@ def _not_started(ledger: Ledger, error: HpcYoloError | OSError) -> Decision:
 
 
 def _given_up(why: str, code: ExitCode) -> Decision:
-    print(f"hpc-yolo: {why}", file=sys.stderr, flush=True)
+    say(why)
     return Decision(next=Next.FAIL, outcome=StopReason.FAILURE.value, exit_code=code, why=why)
 
 
@@ -387,4 +397,4 @@ def _tell(ledger: Ledger, kind: Kind, **fields: Any) -> None:
         ledger.append(kind, **fields)
     except OSError as error:
         what = f"{kind.value} {fields}"
-        print(f"hpc-yolo: {ledger.path}: {error.strerror}; not written: {what}", file=sys.stderr, flush=True)
+        say(f"{ledger.path}: {error.strerror}; not written: {what}")

@@ -8,16 +8,21 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from hpc_yolo.config import RetryConfig
 from hpc_yolo.rundir import RunDir
+from hpc_yolo.supervise.allocation import LocalAllocation
 from hpc_yolo.supervise.policy import Decision, Next
 from hpc_yolo.supervise.supervisor import Supervisor
 from hpc_yolo.supervise.task import TrainTask, _code_of
 from hpc_yolo.types import ExitCode
+from tests.unit.supervised import FINISH, make_run
 
 
 class Clock:
@@ -25,6 +30,15 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture(autouse=True)
+def own_handlers() -> Iterator[None]:
+    """What a supervisor ignores in the end, the next test's processes would be born to ignore."""
+    before = {it: signal.getsignal(it) for it in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 @pytest.fixture
@@ -36,6 +50,43 @@ def clock() -> Clock:
 def mute(tmp_path: Path, clock: Clock) -> Supervisor:
     """Its helper never answers: it was never started."""
     return Supervisor(RunDir(tmp_path), lambda _attempt: [], lambda _attempt: RetryConfig(), clock=clock)
+
+
+def test_a_log_that_takes_nothing_costs_no_verdict(tmp_path: Path) -> None:
+    """The run's storage fails, and the job's log, which lies there as well, with it."""
+    (tmp_path / "attempts").write_text("no folder")
+    supervise = "import sys; from tests.unit.supervised import FakeTask; FakeTask(sys.argv[1])()"
+    with Path("/dev/full").open("w") as full:
+        answer = subprocess.run(
+            [sys.executable, "-c", supervise, tmp_path],
+            cwd=Path(__file__).parents[2],
+            stderr=full,
+            timeout=30,
+            check=False,
+        )
+
+    assert answer.returncode == ExitCode.STORAGE
+
+
+class Patient(LocalAllocation):
+    """As a job's."""
+
+    patience_s = 30.0
+
+
+def test_a_storage_that_fails_for_a_moment_as_the_run_is_claimed_is_waited_for(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "3f2a", FINISH)
+    run.attempts_dir.write_text("no folder")
+    supervisor = Supervisor(run, lambda _attempt: [], lambda _attempt: RetryConfig(), Patient())
+    with ThreadPoolExecutor() as pool:
+        found = pool.submit(supervisor._claim)
+        time.sleep(0.3)
+        assert not found.done()
+        run.attempts_dir.unlink()
+
+        attempt = found.result(timeout=10)
+    assert attempt is not None
+    assert attempt.launch_yaml.is_file()
 
 
 def test_nobody_waits_longer_than_the_grace_period(mute: Supervisor, clock: Clock) -> None:
