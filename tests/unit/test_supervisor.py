@@ -34,9 +34,11 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def own_handlers() -> Iterator[None]:
-    """What a supervisor ignores in the end, the next test's processes would be born to ignore."""
+    """What a supervisor ignores or blocks in the end, the next test's processes would be born to ignore."""
     before = {it: signal.getsignal(it) for it in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for signum, handler in before.items():
         signal.signal(signum, handler)
 
