@@ -122,19 +122,21 @@ class ExactMixin(_Upstream):
     def train(self) -> None:
         try:
             super().train()
-        except BaseException:
-            self._session.journal.images = self._images_of_batch()
+        except BaseException as error:
+            if not isinstance(error, StopTraining):
+                self._session.journal.images = self._images_of_batch()
             for loader in (getattr(self, "train_loader", None), getattr(self, "test_loader", None)):
                 abandon(loader)
             raise
 
     def _images_of_batch(self) -> tuple[str, ...]:
         """Of the batch under way, those of all ranks; a mosaic draws others to them."""
-        loader, batches = getattr(self, "train_loader", None), getattr(self, "_batches", None)
-        if loader is None or batches is None or self._batch >= len(loader):
+        made = (getattr(self, name, None) for name in ("train_loader", "_batches", "epoch"))
+        loader, batches, epoch = made  # as far as it came: whatever failed may have failed before
+        if loader is None or batches is None or epoch is None or self._batch >= len(loader):
             return ()
         files = getattr(loader.dataset, "im_files", None) or [it[0] for it in getattr(loader.dataset, "samples", ())]
-        return tuple(str(files[index]) for index in batches.order.batch(self.epoch, self._batch) if index < len(files))
+        return tuple(str(files[index]) for index in batches.order.batch(epoch, self._batch) if index < len(files))
 
     def optimizer_step(self) -> None:
         self._in_batch = False
