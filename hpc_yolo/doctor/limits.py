@@ -12,9 +12,8 @@ from hpc_yolo.slurm.nodes import Node
 from hpc_yolo.slurm.qos import Qos
 from hpc_yolo.slurm.reservations import Reservation
 from hpc_yolo.slurm.site import Partition
+from hpc_yolo.supervise.meaning import EARLY_S
 
-#: By how much Slurm may warn too early (sbatch's manual, --signal), in seconds.
-EARLY_S = 60
 _GRES = re.compile(r"gpu(?::([^:,=()]*[^:,=()\d][^:,=()]*))?(?:[:=](\d+))?$")
 
 
@@ -90,7 +89,7 @@ def _time(cluster: ClusterConfig, partition: Partition) -> Finding:
     if usable_s < 60 * limit / 2:
         return warn(
             "time limit",
-            f"{said}, of which the warning takes {cluster.signal_delay_s or 0} s and up to {EARLY_S} s more",
+            f"{said}, of which the warning takes {cluster.signal_delay_s or 0} s and up to {EARLY_S:g} s more",
             "Ask for a longer cluster.time_min, or for a shorter cluster.signal_delay_s.",
         )
     if cluster.time_min is None:

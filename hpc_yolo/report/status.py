@@ -19,7 +19,6 @@ from hpc_yolo.rundir import RunDir, sweep_of
 from hpc_yolo.types import RunState, StopReason
 
 _REASONS = frozenset(reason.value for reason in StopReason)
-_EXPLAINED = Kind.STOP_EXPLAINED
 #: States that nothing changes any more unless a person acts.
 SETTLED = frozenset({RunState.DONE, RunState.FAILED, RunState.CANCELLED})
 
@@ -218,9 +217,8 @@ def _slow_save(attempts: Sequence[AttemptHistory]) -> str | None:
 
 def _short_grace(attempts: Sequence[AttemptHistory]) -> str | None:
     """A preemption that leaves no time for a save is as one without a warning."""
-    told = (
-        it.fields for attempt in reversed(attempts) for it in reversed(attempt.events.rare) if it.kind is _EXPLAINED
-    )
+    events = (it for attempt in reversed(attempts) for it in reversed(attempt.events.rare))
+    told = (it.fields for it in events if it.kind is Kind.STOP_EXPLAINED)
     grace_s = next((it.get("grace_s") for it in told if it.get("reason") == StopReason.PREEMPTION.value), None)
     slowest = max((attempt.events.slowest_save_s for attempt in attempts), default=0.0)
     if grace_s is None or slowest <= float(grace_s):

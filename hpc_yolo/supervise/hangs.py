@@ -157,16 +157,12 @@ class HangWatch:
             time.sleep(self._look_s)
 
     def _look(self) -> Hang | None:
-        hang = self._progress.look(read_beat(self._attempt.heartbeat), time.monotonic())
-        if hang is None:
-            return None
         beat = read_beat(self._attempt.heartbeat)
-        if beat is None or time.time() - beat.time > _FRESH_S:
-            self._get_through()
-            beat = read_beat(
-                self._attempt.heartbeat
-            )  # it may have been written just now, by those who had waited as well
-        return self._progress.look(beat, time.monotonic())
+        hang = self._progress.look(beat, time.monotonic())
+        if hang is None or (beat is not None and time.time() - beat.time <= _FRESH_S):
+            return hang
+        self._get_through()  # a heartbeat may be written just then, by those who had waited as well
+        return self._progress.look(read_beat(self._attempt.heartbeat), time.monotonic())
 
     def _get_through(self) -> None:
         """Write to the storage as the worker does. Where it does not answer, we hang here and nobody is blamed.

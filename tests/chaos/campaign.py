@@ -36,7 +36,6 @@ class Struck:
     attempt: int
     at: float
     """Seconds since the epoch, by the clock of the run's nodes."""
-    over: float = 0.0
 
 
 @dataclass
@@ -147,7 +146,6 @@ class Campaign:
             if run.events(Kind.FINISHED):  # it was quicker
                 return
             raise AssertionError(f"{fault.name}, {run.path}: {error}\n{run.last_words()}") from error
-        entry.over = time.time()
         self.struck.append(entry)
         self.say(f"{len(self.struck)}: {fault.name}, {run.dir.path.parent.name}, attempt {entry.attempt}")
 

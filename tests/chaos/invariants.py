@@ -17,12 +17,10 @@ from tests.chaos.campaign import Campaign, Struck
 from tests.chaos.conftest import assert_same_bits, hpc_yolo
 from tests.slurm.conftest import SlurmRun, run_command
 
-#: Reasons for which an attempt is warned in time; a step lost after one was lost for nothing.
-_SAVED = 75
-
 
 def violations(campaign: Campaign) -> list[str]:
     found = [text for run in campaign.runs for text in _of_run(campaign, run)]
+    found += [text for it in campaign.struck if (text := _redone_after_warning(it, campaign.struck))]
     found += [f"process {pid} is left: {words}" for pid, words in _left_processes(campaign.root)]
     found += [f"{path} is still locked" for path in campaign.root.rglob(".lock") if _is_locked(path)]
     if queue := run_command("squeue", "--noheader"):
@@ -34,6 +32,12 @@ def ended_an_attempt(struck: Struck, every: Sequence[Struck]) -> bool:
     """Whether it was the last fault that struck its attempt, which had to be followed by another one."""
     same = [it for it in every if it.run is struck.run and it.attempt == struck.attempt]
     return same[-1] is struck and struck.attempt < len(struck.run.dir.attempts())
+
+
+def _redone_after_warning(struck: Struck, every: Sequence[Struck]) -> str:
+    if not (struck.fault.is_warned and ended_an_attempt(struck, every) and (steps := steps_redone(struck))):
+        return ""
+    return f"{struck.run.path}: {steps} steps were redone after {struck.fault.name} in attempt {struck.attempt}"
 
 
 def steps_redone(struck: Struck) -> int:
