@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +104,10 @@ class Cluster:
     dir: Path
     hogs: list[str] = field(default_factory=list)
 
+    def last_words(self) -> str:
+        """What its controller has logged last."""
+        return "\n".join((self.dir / "log" / "slurmctld.log").read_text(errors="replace").splitlines()[-60:])
+
     def launch(self, *words: str) -> str:
         return run_command(str(LAUNCH), *words, HPC_YOLO_SLURM_DIR=str(self.dir))
 
@@ -157,6 +161,21 @@ def is_there(pid: int) -> bool:
 def is_answering() -> bool:
     answer = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, check=False)
     return "UP" in answer.stdout
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed shows what its runs and the controller have told last: on a busy machine it may never fail again."""
+    report = yield
+    if report.failed and report.when == "call":
+        found = getattr(item, "funcargs", {})
+        user, cluster = found.get("user"), found.get("cluster") or found.get("slurm")
+        if isinstance(user, User) and user.root.is_dir():
+            newest = sorted(find_runs(user.root), key=lambda run: run.path.stat().st_mtime)[-2:]
+            report.sections += [(f"run {run.path}", SlurmRun(run).last_words()) for run in newest]
+        if isinstance(cluster, Cluster):
+            report.sections.append(("slurmctld.log", cluster.last_words()))
+    return report
 
 
 @pytest.fixture(scope="session")
