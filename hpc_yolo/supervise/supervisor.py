@@ -53,6 +53,8 @@ POLL_S = 0.1
 _SETTLE_S = 0.5
 #: Kept back from the grace period, for the kill and for the requeue after it.
 _MARGIN_S = 5.0
+#: Of which so much is for telling how the requeue went: the main thread leaves at the very end of the grace period.
+_TELL_S = 1.0
 #: How often we look whether a newer attempt has taken the run over.
 _FENCE_S = 2.0
 #: How long an answer is awaited once the worker has stopped.
@@ -121,13 +123,10 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, tree.WARNINGS)  # theirs is the main thread; and workers inherit it
         try:
             verdict = self._supervise()
-        except (StorageError, OSError) as error:
-            why = (
-                str(error)
-                if isinstance(error, HpcYoloError)
-                else f"{error.filename or self._run.path}: {error.strerror}"
-            )
-            verdict = self._despite_storage(why)
+        except StorageError as error:
+            verdict = self._despite_storage(str(error))
+        except OSError as error:
+            verdict = self._despite_storage(f"{error.filename or self._run.path}: {error.strerror}")
         except HpcYoloError as error:
             verdict = _given_up(str(error), error.exit_code)
         except BaseException as error:  # the thread's boundary: without a verdict the main thread would sleep for ever
@@ -337,7 +336,7 @@ class Supervisor:
             return
         began = self._clock()
         left_s = self._grace_s if self.warned is None else self._ends_at() - began
-        handed = self._allocation.hand_back(max(left_s, _MARGIN_S / 2))
+        handed = self._allocation.hand_back(max(left_s - _TELL_S, _MARGIN_S / 2))
         if handed is not None and ledger is not None:
             seconds = round(self._clock() - began, 3)
             _tell(ledger, Kind.HANDED_BACK, how=handed.how, said=handed.said, seconds=seconds)

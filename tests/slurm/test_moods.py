@@ -24,12 +24,12 @@ def test_the_controller_is_away_until_the_grace_period_is_over(
 
     A controller that has just come back may start it on its old node before that has heard of the end, and hold it then.
     """
-    run = user.submit("away")
+    run = user.submit("away", "retry.grace_s=10")  # counts where the controller goes away before it was asked
     run.wait_for_attempt(1, step=20)
     with ExitStack() as away:
         with held_up([run.pid_of(Kind.WORKER_STARTED)]):  # else it has saved before the controller is gone
             cluster.take(run.nodes[0])
-            wait_until(lambda: run.events(Kind.STOP_EXPLAINED), "the warning's meaning", pause_s=0.02)
+            wait_until(lambda: run.events(Kind.STOP_REQUESTED), "the warning", pause_s=0.02)
             away.enter_context(no_controller(cluster))
         handed = wait_until(lambda: run.events(Kind.HANDED_BACK), "a supervisor that has given up", pause_s=0.2)
 

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from hpc_yolo.config import RetryConfig
+from hpc_yolo.events import Kind, Ledger, read_events
 from hpc_yolo.rundir import RunDir
-from hpc_yolo.supervise.allocation import LocalAllocation
-from hpc_yolo.supervise.policy import Decision, Next
+from hpc_yolo.supervise.allocation import HandBack, LocalAllocation
+from hpc_yolo.supervise.policy import Decision, Next, leave_between
 from hpc_yolo.supervise.supervisor import Supervisor
 from hpc_yolo.supervise.task import TrainTask, _code_of
-from hpc_yolo.types import ExitCode
+from hpc_yolo.types import ExitCode, StopReason
 from tests.unit.supervised import FINISH, make_run
 
 
@@ -99,6 +100,31 @@ def test_nobody_waits_longer_than_the_grace_period(mute: Supervisor, clock: Cloc
 
     assert mute.is_over()
     assert mute.conclude().next is Next.REQUEUE
+
+
+class Slow(LocalAllocation):
+    """Slurm's controller is away: it takes all the time that it is given, and a moment to notice."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def hand_back(self, within_s: float) -> HandBack:
+        self.clock.now += within_s + 0.1
+        return HandBack(how="refused", said="no answer")
+
+
+def test_that_nobody_took_the_job_back_is_told_before_the_grace_period_is_over(tmp_path: Path, clock: Clock) -> None:
+    """The main thread leaves then, in the middle of whatever the helper does."""
+    told_by = Ledger(tmp_path / "events.jsonl")
+    supervisor = Supervisor(
+        RunDir(tmp_path), lambda _attempt: [], lambda _attempt: RetryConfig(), Slow(clock), clock=clock
+    )
+    supervisor.warn(signal.SIGUSR1)
+    supervisor._hand_back(leave_between(StopReason.PREEMPTION), told_by)
+
+    assert not supervisor.is_over()
+    (told,) = read_events(told_by.path)
+    assert (told.kind, told.fields["how"]) == (Kind.HANDED_BACK, "refused")
 
 
 def test_without_a_stop_request_it_goes_on_for_ever(mute: Supervisor, clock: Clock) -> None:
