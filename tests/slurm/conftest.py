@@ -163,18 +163,25 @@ def is_answering() -> bool:
     return "UP" in answer.stdout
 
 
+def told_last(fixtures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """A title and a text each: the two newest runs of the test's user, and the controller."""
+    user, cluster = fixtures.get("user"), fixtures.get("slurm")
+    if isinstance(cluster, Cluster):
+        yield "slurmctld.log", cluster.last_words()
+    if isinstance(user, User):
+        newest = sorted(find_runs(user.root), key=lambda run: run.path.stat().st_mtime)[-2:]
+        yield from ((f"run {run.path}", SlurmRun(run).last_words()) for run in newest)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that failed shows what its runs and the controller have told last: on a busy machine it may never fail again."""
     report = yield
     if report.failed and report.when == "call":
-        found = getattr(item, "funcargs", {})
-        user, cluster = found.get("user"), found.get("cluster") or found.get("slurm")
-        if isinstance(user, User) and user.root.is_dir():
-            newest = sorted(find_runs(user.root), key=lambda run: run.path.stat().st_mtime)[-2:]
-            report.sections += [(f"run {run.path}", SlurmRun(run).last_words()) for run in newest]
-        if isinstance(cluster, Cluster):
-            report.sections.append(("slurmctld.log", cluster.last_words()))
+        with suppress(
+            OSError
+        ):  # what cannot be read, such as a run that has been removed, must not end the whole session
+            report.sections += told_last(getattr(item, "funcargs", {}))
     return report
 
 
